@@ -1,0 +1,200 @@
+"""Settings: default < file (bertie.toml) < environment < flag.
+
+Each stage has a table of settings, a pydantic model. The sentence under a field is its `--help`, its comment in the
+saved `config.toml` and its line in the reference. Nothing is read before a command asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bertie.errors import UsageError, nearest
+
+FILE = "bertie.toml"
+
+
+class Settings(BaseModel):
+    """The settings of one stage. Unknown names are errors that name the nearest one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def section(cls) -> str:
+        """The name of this table in bertie.toml, and the middle of BERTIE_<SECTION>_<NAME>."""
+        return cls.__name__.removesuffix("Settings").lower()
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Self:
+        """Merge the four sources, the later one winning, and check the result.
+
+        `flags` holds only what the user gave. `file` is bertie.toml in the working folder unless another is named.
+        Raises UsageError that says which source holds the wrong value.
+        """
+        sources = {
+            str(file or FILE): cls._from_file(file),
+            "the environment": cls._from_environment(os.environ if environment is None else environment),
+            "the flags": dict(flags or {}),
+        }
+        merged: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        for source, values in sources.items():
+            cls._refuse_unknown(values, source)
+            merged |= values
+            origin |= dict.fromkeys(values, source)
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise _sentence(error, origin, cls.section()) from None
+
+    @classmethod
+    def _from_file(cls, file: Path | None) -> dict[str, Any]:
+        path = file or Path(FILE)
+        if file is None and not path.is_file():
+            return {}
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read the settings in {path}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        table = tables.get(cls.section(), {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {cls.section()!r} is not a table.", expected=f"a line [{cls.section()}]")
+        return table
+
+    @classmethod
+    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        prefix = f"BERTIE_{cls.section().upper()}_"
+        return {name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)}
+
+    @classmethod
+    def _refuse_unknown(cls, values: Mapping[str, Any], source: str) -> None:
+        for name in values:
+            if name not in cls.model_fields:
+                hint = nearest(name, cls.model_fields) or f"known are {', '.join(cls.model_fields)}"
+                raise UsageError(f"{source}: there is no setting {name!r} for {cls.section()}.", hint=hint)
+
+    def to_toml(self) -> str:
+        """Return these settings as a commented TOML table that `load` reads back."""
+        table = tomlkit.table()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            for line in (field.description or "").splitlines():
+                table.add(tomlkit.comment(line))
+            if value is None:
+                table.add(tomlkit.comment(f"{name} ="))
+            else:
+                table.add(name, list(value) if isinstance(value, tuple) else value)
+        document = tomlkit.document()
+        document.add(type(self).section(), table)
+        return tomlkit.dumps(document)
+
+
+def _sentence(error: ValidationError, origin: Mapping[str, str], section: str) -> UsageError:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else section
+    given = "" if isinstance(first["input"], dict) else f" {first['input']!r}"
+    return UsageError(
+        f"{origin.get(name, 'the settings')}: {name} cannot be{given}.",
+        expected=first["msg"],
+        hint=f"see bertie {section} --help",
+    )
+
+
+class DataSettings(Settings):
+    """How to read a file of labelled texts."""
+
+    text_column: str | None = Field(None, description="Column of the text: a name, or a position counted from 0.")
+    pair_column: str | None = Field(None, description="Column of the second text, for tasks about text pairs.")
+    label_column: str | None = Field(None, description="Column of the label: a name, or a position counted from 0.")
+    label_separator: str | None = Field(
+        None, description="Separator between several labels of one text, for example ';'. Makes the task multi-label."
+    )
+    header: bool = Field(True, description="Whether the first line of a CSV or TSV file holds the column names.")
+    delimiter: str | None = Field(
+        None, description="Separator of columns; found from the first line and the file's ending if not given."
+    )
+    quoting: Literal["auto", "standard", "none"] = Field(
+        "auto", description='Whether "..." encloses a field (standard) or quotes are plain characters (none).'
+    )
+    encoding: str = Field("utf-8", description="Encoding of text files, for example cp1252.")
+    drop: str = Field(
+        "",
+        description="Kinds of bad rows to leave out instead of stopping, separated by commas: "
+        "bad-row, empty-text, empty-label, label-once.",
+    )
+
+
+class SplitSettings(Settings):
+    """How one file becomes training, validation and test rows."""
+
+    valid_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the rows that choose the best checkpoint.")
+    test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the rows that measure the finished model.")
+    seed: int = Field(0, ge=0, description="Seed of everything random: split, batches, new weights, dropout.")
+
+
+class TrainSettings(Settings):
+    """How to fine-tune."""
+
+    base: str = Field(
+        "minilm", description="Encoder to start from: minilm, bert, distilbert, modernbert, a folder or a hub name."
+    )
+    max_passes: int = Field(
+        0, ge=0, description="Most passes over the training rows; 0 chooses by the number of rows (3 to 20)."
+    )
+    patience: int = Field(3, ge=1, description="Passes without a better validation metric after which training stops.")
+    metric: Literal["macro_f1", "mcc", "accuracy"] = Field(
+        "macro_f1", description="Validation metric that chooses the best checkpoint."
+    )
+    batch_size: int = Field(32, ge=1, description="Texts in one update of the weights.")
+    batch_tokens: int = Field(
+        16384, ge=64, description="Padded tokens computed at once; a larger batch is computed in parts."
+    )
+    learning_rate: float = Field(
+        0.0, ge=0, description="Peak learning rate; 0 takes the one that suits the base (1e-4 for minilm)."
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the updates in which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    class_weights: Literal["auto", "balanced", "none"] = Field(
+        "auto",
+        description="Whether rare labels weigh more in the loss; auto does it where the commonest label has more than "
+        "3 times the rows of the rarest.",
+    )
+    max_tokens: int = Field(
+        0, ge=0, description="Length of the model's window, special tokens included; 0 takes all that the base offers."
+    )
+    long: Literal["truncate", "windows"] = Field(
+        "truncate", description="Texts longer than the window are cut (and counted), or read in overlapping windows."
+    )
+    overlap: int = Field(32, ge=0, description="Tokens shared by neighbouring windows.")
+    max_windows: int = Field(32, ge=1, description="Most windows of one text; what is beyond is cut (and counted).")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the matrix products; auto takes bf16 where it measures faster."
+    )
+    freeze_embeddings: bool = Field(False, description="Leave the word embeddings as they are: faster, less memory.")
+    tolerance: float = Field(
+        1e-3, gt=0, description="Greatest difference in probability allowed between the trained and the exported model."
+    )
+
+
+class ServeSettings(Settings):
+    """How to serve a model over HTTP."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network interface.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
+    max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_texts: int = Field(4096, ge=1, description="Most texts in one request.")

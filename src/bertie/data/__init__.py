@@ -1,0 +1,1 @@
+"""A file of labelled texts becomes checked examples, and these become splits."""

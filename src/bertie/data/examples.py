@@ -1,0 +1,207 @@
+"""Records become examples: texts (or pairs of them) with their labels, and the place each came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertie.config import DataSettings
+from bertie.data.sources import BadRow, Record, open_source
+from bertie.disk import write_text
+from bertie.errors import ColumnMissing, DataError, nearest
+from bertie.scores import Kind
+from bertie.tokens import Text
+
+TEXT_NAMES = ("text", "sentence", "message", "content", "body", "review", "comment", "inputs")
+PAIR_NAMES = ("text_pair", "sentence2")
+LABEL_NAMES = ("label", "labels", "class", "category", "target")
+
+
+@dataclass
+class Examples:
+    """Labelled texts in the order of the file."""
+
+    name: str
+    texts: list[Text] = field(default_factory=list)
+    labels: list[tuple[str, ...]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+    kind: Kind = "single-label"
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the texts are pairs."""
+        return bool(self.texts) and isinstance(self.texts[0], tuple)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """Return some of the examples, in the order of `rows`."""
+        return Examples(
+            self.name,
+            [self.texts[row] for row in rows],
+            [self.labels[row] for row in rows],
+            [self.lines[row] for row in rows],
+            kind=self.kind,
+            columns=self.columns,
+        )
+
+    def label_names(self) -> tuple[str, ...]:
+        """Return the labels that occur: numbers in their order, names in alphabetical order."""
+        names = {name for labels in self.labels for name in labels}
+        return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+
+    def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Return which labels are right, [rows, labels] of 0 and 1.
+
+        Raises DataError that names file, line and value of a label the model does not know.
+        """
+        index = {name: place for place, name in enumerate(labels)}
+        targets = np.zeros((len(self), len(labels)), dtype=np.int64)
+        for row, names in enumerate(self.labels):
+            for name in names:
+                if name not in index:
+                    raise DataError(
+                        f"{self.name}, line {self.lines[row]}: the model does not know the label {name!r}.",
+                        expected=f"one of {', '.join(labels)}",
+                        hint=nearest(name, labels) or "correct the file, or train on data that has this label",
+                    )
+                targets[row, index[name]] = 1
+        return targets
+
+    def write(self, path: Path) -> None:
+        """Write the examples as JSON Lines that `read` gives back as they are."""
+        rows = []
+        for text, labels in zip(self.texts, self.labels, strict=True):
+            texts = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
+            rows.append(texts | {"label": labels[0] if self.kind == "single-label" else list(labels)})
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read(path: Path, settings: DataSettings) -> Examples:
+    """Read a whole file. Rows that do not parse are collected in `bad`, to be judged by the check.
+
+    Raises DataNotFound, DataUnreadable or ColumnMissing.
+    """
+    source = open_source(path, settings)
+    examples = Examples(str(path))
+    if not source.columns:
+        bad = next((row for row in source.rows if isinstance(row, BadRow)), None)
+        why = f"line {bad.line}: {bad.why}" if bad else "it is empty"
+        raise DataError(f"{path} has no rows: {why}.", expected="a header and at least one row")
+    columns = _Columns.choose(source.columns, settings, path)
+    examples.columns = columns.named()
+    for row in source.rows:
+        if isinstance(row, BadRow):
+            examples.bad.append(row)
+            continue
+        try:
+            text, labels = columns.text_of(row), columns.labels_of(row)
+        except ValueError as error:
+            examples.bad.append(BadRow(row.line, str(error)))
+            continue
+        if isinstance(row.fields.get(columns.label), list) or settings.label_separator:
+            examples.kind = "multi-label"
+        examples.texts.append(text)
+        examples.labels.append(labels)
+        examples.lines.append(row.line)
+    return examples
+
+
+@dataclass(frozen=True)
+class _Columns:
+    text: str
+    label: str
+    pair: str | None
+    separator: str | None
+
+    @classmethod
+    def choose(cls, known: list[str], settings: DataSettings, path: Path) -> _Columns:
+        pick: Callable[..., str | None] = lambda *names: _column(known, *names, path)  # noqa: E731
+        return cls(
+            text=pick("text", settings.text_column, TEXT_NAMES) or "",
+            label=pick("label", settings.label_column, LABEL_NAMES) or "",
+            pair=_optional(known, settings.pair_column, path),
+            separator=settings.label_separator,
+        )
+
+    def named(self) -> dict[str, str]:
+        names = {"text": self.text, "label": self.label}
+        return names | {"pair": self.pair} if self.pair else names
+
+    def text_of(self, row: Record) -> Text:
+        text = _string(row, self.text)
+        return text if self.pair is None else (text, _string(row, self.pair))
+
+    def labels_of(self, row: Record) -> tuple[str, ...]:
+        value = row.fields.get(self.label)
+        if isinstance(value, list):
+            return tuple(dict.fromkeys(_label(item) for item in value))
+        name = _label(value)
+        if self.separator is None:
+            return (name,)
+        return tuple(dict.fromkeys(sys.intern(part.strip()) for part in name.split(self.separator) if part.strip()))
+
+
+def _column(known: list[str], role: str, wanted: str | None, usual: tuple[str, ...], path: Path) -> str:
+    if wanted is None:
+        found = next((name for usual_name in usual for name in known if name.lower() == usual_name), None)
+        if found is None:
+            raise ColumnMissing(
+                f"{path}: cannot tell which column holds the {role}.",
+                expected=f"a column named {usual[0]!r}; this file has {', '.join(known)}",
+                hint=f"name it with --{role}-column",
+            )
+        return found
+    if wanted in known:
+        return wanted
+    if wanted.isdigit() and int(wanted) < len(known):
+        return known[int(wanted)]
+    raise ColumnMissing(
+        f"{path}: there is no {role} column {wanted!r}.",
+        expected=f"one of {', '.join(known)}",
+        hint=nearest(wanted, known) or f"name it with --{role}-column",
+    )
+
+
+def _optional(known: list[str], wanted: str | None, path: Path) -> str | None:
+    if wanted is not None:
+        return _column(known, "pair", wanted, PAIR_NAMES, path)
+    return next((name for name in known if name.lower() in PAIR_NAMES), None)
+
+
+def _string(row: Record, column: str) -> str:
+    value = row.fields.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"the text in column {column!r} is {type(value).__name__}, not a string")
+    return value
+
+
+def _label(value: object) -> str:
+    """Return a label's name; numbers and truth values of JSON and Parquet become their usual spelling."""
+    if value is None:
+        return ""
+    if isinstance(value, (dict, float)) and not (isinstance(value, float) and value.is_integer()):
+        raise ValueError(f"the label {value!r} is no name or whole number")
+    if isinstance(value, float):
+        value = int(value)
+    return sys.intern(str(value).strip())
+
+
+def from_lists(texts: Sequence[Text], labels: Sequence[Any], name: str = "the data") -> Examples:
+    """Return examples from Python sequences; a label that is a list, tuple or set makes the task multi-label."""
+    several = any(isinstance(label, (list, tuple, set, frozenset)) for label in labels)
+    rows = [tuple(map(_label, label)) if several else (_label(label),) for label in labels]
+    kind: Kind = "multi-label" if several else "single-label"
+    return Examples(name, list(texts), rows, list(range(len(rows))), kind=kind)

@@ -1,0 +1,260 @@
+"""A file or folder becomes records, one after the other: CSV, TSV, JSON Lines, Parquet, each also gzipped; folders.
+
+Nothing is decided here about columns, texts or labels. Every record knows its line; a row that does not parse comes
+out as a `BadRow`, so that the caller can name all of them at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from bertie.config import DataSettings
+from bertie.errors import DataNotFound, DataUnreadable, need, nearest
+
+DELIMITERS = ",;\t|"
+LARGEST_FIELD = 16 * 1024 * 1024
+
+
+class Record(NamedTuple):
+    """One row: where it stands, and its values by column name (by position, as a string, without a header)."""
+
+    line: int
+    fields: dict[str, Any]
+
+
+class BadRow(NamedTuple):
+    """A row that does not parse, and why."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file: its column names in order, and its rows, to be read once."""
+
+    columns: list[str]
+    rows: Iterator[Record | BadRow]
+
+
+def open_source(path: Path, settings: DataSettings) -> Source:
+    """Open a file by its ending, or a folder with one sub-folder a label.
+
+    Raises DataNotFound or DataUnreadable; reading the rows raises DataUnreadable for broken bytes.
+    """
+    if path.is_dir():
+        return _folder(path, settings)
+    if not path.exists():
+        raise DataNotFound(f"there is no file {path}.", hint=_neighbour(path))
+    suffix = next((s.lower() for s in reversed(path.suffixes) if s.lower() != ".gz"), "")
+    opener = OPENERS.get(suffix)
+    if opener is None:
+        raise DataUnreadable(
+            f"{path}: cannot tell the format from the ending {suffix!r}.",
+            expected=f"one of {', '.join(OPENERS)}, each also with .gz, or a folder with one sub-folder a label",
+        )
+    try:
+        return opener(path, settings)
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+        raise _unreadable(path, settings, error) from error
+
+
+def _neighbour(path: Path) -> str:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, names) or "check the path"
+
+
+def _csv(path: Path, settings: DataSettings) -> Source:
+    first = _first_line(path, settings)
+    delimiter = settings.delimiter or _delimiter(path, first)
+    quoting = csv.QUOTE_NONE if _plain_quotes(path, settings, delimiter) else csv.QUOTE_MINIMAL
+    csv.field_size_limit(max(csv.field_size_limit(), LARGEST_FIELD))
+    with _text(path, settings) as file:
+        start = next(csv.reader(file, delimiter=delimiter, quoting=quoting), [])
+    columns = [name.strip() for name in start] if settings.header else [str(i) for i in range(len(start))]
+
+    def rows() -> Iterator[Record | BadRow]:
+        with _text(path, settings) as file:
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+            if settings.header:
+                next(reader, None)
+            yield from _csv_rows(reader, columns)
+
+    return Source(columns, _guarded(rows(), path, settings))
+
+
+def _csv_rows(reader: Any, columns: list[str]) -> Iterator[Record | BadRow]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(line, str(error))
+            continue
+        if not values:
+            continue
+        if len(values) != len(columns):
+            yield BadRow(line, f"{len(values)} columns instead of {len(columns)}")
+        else:
+            yield Record(line, dict(zip(columns, values, strict=True)))
+
+
+def _first_line(path: Path, settings: DataSettings) -> str:
+    with _text(path, settings) as file:
+        return file.readline()
+
+
+def _delimiter(path: Path, first: str) -> str:
+    if ".tsv" in path.suffixes or ".tab" in path.suffixes:
+        return "\t"
+    return max(DELIMITERS, key=first.count)
+
+
+def _plain_quotes(path: Path, settings: DataSettings, delimiter: str) -> bool:
+    """Tell whether quotes are plain characters of the text.
+
+    CSV files follow RFC 4180. TSV files often know no quoting (CoLA as published is one): there a quote counts as
+    quoting only if every field that has one is enclosed in quotes, with those inside doubled.
+    """
+    if settings.quoting != "auto":
+        return settings.quoting == "none"
+    if delimiter != "\t":
+        return False
+    with _text(path, settings) as file:
+        return not all(
+            _enclosed(field) for line in file if '"' in line for field in line.rstrip("\r\n").split("\t") if '"' in field
+        )
+
+
+def _enclosed(field: str) -> bool:
+    inner = field[1:-1].replace('""', "")
+    return len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner
+
+
+def _jsonl(path: Path, settings: DataSettings) -> Source:
+    columns: list[str] = []
+    for record in _json_rows(path, settings):
+        if isinstance(record, Record):
+            columns = list(record.fields)
+            break
+    return Source(columns, _guarded(_json_rows(path, settings), path, settings))
+
+
+def _json_rows(path: Path, settings: DataSettings) -> Iterator[Record | BadRow]:
+    with _text(path, settings) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                yield BadRow(line, f"not JSON: {error}")
+                continue
+            yield Record(line, value) if isinstance(value, dict) else BadRow(line, "not a JSON object")
+
+
+def _parquet(path: Path, settings: DataSettings) -> Source:
+    try:
+        import pyarrow as arrow  # noqa: PLC0415 - an extra, needed for this format alone
+        import pyarrow.parquet as parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise need("parquet", error) from error
+    try:
+        file = parquet.ParquetFile(io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path)
+    except arrow.ArrowInvalid as error:
+        raise DataUnreadable(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from error
+
+    def rows() -> Iterator[Record | BadRow]:
+        line = 0
+        for batch in file.iter_batches(batch_size=8192):
+            for fields in batch.to_pylist():
+                line += 1
+                yield Record(line, fields)
+
+    return Source(list(file.schema_arrow.names), _guarded(rows(), path, settings))
+
+
+def _folder(path: Path, settings: DataSettings) -> Source:
+    files = sorted(file for file in path.glob("*/*.txt") if file.is_file())
+    if not files:
+        raise DataNotFound(
+            f"the folder {path} has no texts.", expected="one sub-folder for each label, with files ending in .txt"
+        )
+
+    def rows() -> Iterator[Record | BadRow]:
+        for number, file in enumerate(files, start=1):
+            try:
+                text = file.read_text(encoding=_encoding(settings))
+            except (OSError, UnicodeDecodeError) as error:
+                yield BadRow(number, f"{file.relative_to(path)}: {error}")
+                continue
+            yield Record(number, {"text": text, "label": file.parent.name})
+
+    return Source(["text", "label"], rows())
+
+
+OPENERS: dict[str, Callable[[Path, DataSettings], Source]] = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".tab": _csv,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".parquet": _parquet,
+}
+
+
+def _text(path: Path, settings: DataSettings) -> io.TextIOWrapper:
+    binary: IO[bytes] = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+    try:
+        return io.TextIOWrapper(binary, encoding=_encoding(settings), newline="")  # type: ignore[type-var]
+    except LookupError as error:
+        binary.close()
+        raise DataUnreadable(f"there is no encoding {settings.encoding!r}.", hint="for example utf-8, cp1252") from error
+
+
+def _encoding(settings: DataSettings) -> str:
+    """UTF-8 with or without a byte order mark, unless the user names another."""
+    return "utf-8-sig" if settings.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else settings.encoding
+
+
+def _guarded(
+    rows: Iterator[Record | BadRow], path: Path, settings: DataSettings
+) -> Iterator[Record | BadRow]:
+    try:
+        yield from rows
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+        raise _unreadable(path, settings, error) from error
+
+
+def _unreadable(path: Path, settings: DataSettings, error: Exception) -> DataUnreadable:
+    if isinstance(error, UnicodeError):
+        return DataUnreadable(
+            f"{path}{_broken_line(path, settings)}: not {settings.encoding} text.",
+            hint="name the file's encoding, for example --encoding cp1252, or convert it to UTF-8",
+        )
+    if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
+        return DataUnreadable(f"{path}: the gzip file is damaged or cut off ({error}).", hint="fetch it again")
+    return DataUnreadable(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.")
+
+
+def _broken_line(path: Path, settings: DataSettings) -> str:
+    """Find the first line that does not decode; the decoder itself knows only a place in its buffer."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(settings.encoding)
+            except UnicodeError as error:
+                byte = line[error.start : error.start + 1].hex() if isinstance(error, UnicodeDecodeError) else "?"
+                return f", line {number}, byte 0x{byte}"
+    return ""

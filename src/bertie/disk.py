@@ -1,0 +1,89 @@
+"""Files and folders that appear whole or not at all.
+
+Each is written beside its place under a temporary name, flushed to the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bertie.errors import OutputError
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)  # mkstemp makes it private; results are read by other users of the machine
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give an empty folder to write into; it takes the place of `path` only if the block ends without an error.
+
+    Raises OutputError if `path` holds something already and `replace` is false, or cannot be written.
+    """
+    if not replace:
+        refuse_filled(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise OutputError(f"cannot write to {path.parent}: {error.strerror or error}.") from error
+    try:
+        yield stage
+        stage.chmod(0o755)
+        for file in stage.rglob("*"):
+            _flush(file)
+        _swap(stage, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}.", hint="free some disk space") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_filled(path: Path) -> None:
+    """Raise OutputError if there is a file or a folder with something in it."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise OutputError(
+            f"{path} exists already and is not empty.",
+            hint="choose another place, or add --overwrite to replace it",
+        )
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _swap(stage: Path, path: Path) -> None:
+    """Put `stage` in the place of `path`; the old content goes only after the new is there."""
+    if not path.exists():
+        stage.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    path.rename(old / path.name)
+    stage.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

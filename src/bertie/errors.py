@@ -1,0 +1,172 @@
+"""Every error Bertie raises on purpose, each with the exit code and the HTTP status it becomes.
+
+    BertieError                    exit  HTTP
+     ├─ UsageError                    2   400   a flag, an argument or a setting is wrong
+     ├─ DataError                     3   422   the user's data cannot be used as it is
+     │   ├─ DataNotFound              3   404   no such file or folder
+     │   ├─ DataUnreadable            3   422   the file is there but cannot be read or parsed
+     │   └─ ColumnMissing             3   422   a named column is not in the file
+     ├─ BundleError                   4   500   a model cannot be used
+     │   ├─ BundleNotFound            4   404   no run, bundle or archive there
+     │   ├─ BundleDamaged             4   500   a file is missing, changed or does not parse
+     │   ├─ BundleTooNew              4   500   written by a newer Bertie than this one
+     │   └─ ProbeFailed               4   500   it loads, but does not score its probe as it did when written
+     ├─ ExportError                   5   500   a trained model could not be turned into a bundle
+     │   └─ ParityError               5   500   the exported model does not predict what the trained one does
+     ├─ DependencyMissing             6   500   an optional library is not installed
+     ├─ OutputError                   7   500   the result cannot be written where it was asked for
+     ├─ TrainingError                 8   500   training itself failed, for example with a loss that is not a number
+     ├─ RequestError                  2   400   a request to the server cannot be understood
+     │   ├─ RequestTooLarge           2   413   a body or a list over the limit
+     │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
+     ├─ NotReady                      9   503   the server is loading or shutting down
+     └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
+
+A message has up to three parts: what happened (with the value), what was expected, and `hint:` what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BertieError(Exception):
+    """The root of the tree above: a problem somebody can do something about, told in sentences."""
+
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, what: str, *, expected: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        expected = f"\n  {self.expected}" if self.expected else ""
+        hint = f"\n\nhint: {self.hint}" if self.hint else ""
+        return f"{self.what}{expected}{hint}"
+
+
+class UsageError(BertieError):
+    """A flag, an argument or a setting is wrong."""
+
+    exit_code, http_status = 2, 400
+
+
+class DataError(BertieError):
+    """The user's data cannot be used as it is."""
+
+    exit_code, http_status = 3, 422
+
+
+class DataNotFound(DataError):
+    """There is no such data file or folder."""
+
+    http_status = 404
+
+
+class DataUnreadable(DataError):
+    """A data file is there but cannot be read, decoded or parsed."""
+
+
+class ColumnMissing(DataError):
+    """A named column is not in the file."""
+
+
+class BundleError(BertieError):
+    """A model cannot be used."""
+
+    exit_code = 4
+
+
+class BundleNotFound(BundleError):
+    """No run, bundle or archive of one is there."""
+
+    http_status = 404
+
+
+class BundleDamaged(BundleError):
+    """A file of the bundle is missing, changed, or does not parse."""
+
+
+class BundleTooNew(BundleError):
+    """The bundle was written in a format that this version does not know."""
+
+
+class ProbeFailed(BundleError):
+    """The model loads, but does not score its probe texts as it did when it was written."""
+
+
+class ExportError(BertieError):
+    """A trained model could not be turned into a bundle."""
+
+    exit_code = 5
+
+
+class ParityError(ExportError):
+    """The exported model does not predict what the trained one does."""
+
+
+class DependencyMissing(BertieError):
+    """An optional library is not installed."""
+
+    exit_code = 6
+
+
+class OutputError(BertieError):
+    """The result cannot be written where it was asked for."""
+
+    exit_code = 7
+
+
+class TrainingError(BertieError):
+    """Training itself failed."""
+
+    exit_code = 8
+
+
+class RequestError(BertieError):
+    """A request to the server cannot be understood."""
+
+    exit_code, http_status = 2, 400
+
+
+class RequestTooLarge(RequestError):
+    """A body, or a list of texts, is over the limit."""
+
+    http_status = 413
+
+
+class RequestInvalid(RequestError):
+    """The request is well formed, but this model cannot answer it."""
+
+    http_status = 422
+
+
+class NotReady(BertieError):
+    """The server is still loading, or already shutting down."""
+
+    exit_code, http_status = 9, 503
+
+
+class Interrupted(BertieError):
+    """The user pressed Ctrl-C; what was finished is kept."""
+
+    exit_code, http_status = 130, 503
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for the known name most like `name`, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {match[0]!r}?" if match else ""
+
+
+def need(extra: str, error: ImportError) -> DependencyMissing:
+    """Return the error that says which extra of this package brings the library that failed to import."""
+    missing = error.name or str(error)
+    return DependencyMissing(
+        f"{missing!r} is not installed, and this command needs it.",
+        hint=f"pip install 'bertie[{extra}]'",
+    )

@@ -1,0 +1,1 @@
+"""Scores and truth become metrics, baselines and a report. Knows arrays; knows no model."""

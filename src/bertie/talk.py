@@ -1,0 +1,96 @@
+"""What Bertie says to people: on stderr, readable without colour, with bars only in a terminal.
+
+Data goes to stdout and never passes through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+LINE_SECONDS = 10.0
+"""Without a terminal a long job prints one line of progress in this time."""
+
+
+class Talk:
+    """Says, warns and shows progress. A quiet one is for library use: it says nothing."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+
+    def say(self, message: str) -> None:
+        """Print one line."""
+        self.console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """Print one line that begins with `warning:`."""
+        self.console.print(f"[yellow]warning:[/yellow] {message.replace('[', chr(92) + '[')}")
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Bar]:
+        """Show a bar with a count, the latest note and the time left; lines of text where there is no terminal."""
+        if self.quiet or not self.console.is_terminal:
+            yield Lines(self, title, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield Bar(progress, progress.add_task(title, total=total, note=""))
+
+    def track(self, title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """Yield the items, with a progress bar."""
+        with self.progress(title, total) as bar:
+            for item in items:
+                yield item
+                bar.advance()
+
+
+class Bar:
+    """A bar in a terminal."""
+
+    def __init__(self, progress: Progress | None, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Move on, and show a note (loss, metric) if there is a new one."""
+        if self._progress is None:
+            return
+        self._progress.update(self._task, advance=steps)
+        if note is not None:
+            self._progress.update(self._task, note=note)
+
+    def finish(self) -> None:
+        """Let the bar stand full: the work ended early and well."""
+        if self._progress is not None:
+            self._progress.update(self._task, total=self._progress.tasks[self._task].completed)
+
+
+class Lines(Bar):
+    """The same without a terminal: a line now and then, so that a log shows that the work goes on."""
+
+    def __init__(self, talk: Talk, title: str, total: int) -> None:
+        super().__init__(None, TaskID(0))
+        self._talk, self._title, self._total = talk, title, total
+        self._done, self._note, self._last = 0, "", time.monotonic()
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Count, and print if the last line is old enough."""
+        self._done += steps
+        self._note = self._note if note is None else note
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self._last = time.monotonic()
+            self._talk.say(f"{self._title}: {self._done} of {self._total}  {self._note}".rstrip())

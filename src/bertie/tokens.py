@@ -1,0 +1,192 @@
+"""Texts become tokens here, the same way in training, evaluation and production.
+
+Reads `tokenizer.json`. Knows nothing of models: what comes out are flat arrays of token ids, cut into windows.
+A text has one window; with `long="windows"` a text longer than the model's window has several, which overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from bertie.errors import BundleDamaged, RequestInvalid, UsageError
+
+Text: TypeAlias = str | tuple[str, str]
+"""One text, or a pair of them."""
+
+CHUNK = 4096
+"""Texts that go to the tokenizer at once: enough for all cores, little enough to keep memory flat."""
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """How much of a text the model sees."""
+
+    max_tokens: int
+    """Length of a window, special tokens included."""
+    long: Literal["truncate", "windows"] = "truncate"
+    """What happens to a longer text: cut (and counted), or read in several windows whose logits are averaged."""
+    overlap: int = 0
+    """Tokens that two neighbouring windows share."""
+    max_windows: int = 32
+    """A text with more windows than this is cut there (and counted), so that one huge text cannot take all memory."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of many texts, one window after the other in flat arrays."""
+
+    ids: NDArray[np.int32]  # [tokens]
+    types: NDArray[np.int8]  # [tokens], 1 in the second text of a pair
+    starts: NDArray[np.int64]  # [windows + 1], where each window begins
+    rows: NDArray[np.int64]  # [windows], the text that a window belongs to, ascending
+    truncated: NDArray[np.bool_]  # [rows], whether something of the text was cut off
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens in each window."""
+        return np.diff(self.starts)
+
+    def pad(self, windows: NDArray[np.int64], pad_id: int) -> dict[str, NDArray[np.int64]]:
+        """Return the model's inputs for some windows, each [windows, longest of these windows]."""
+        lengths = self.lengths[windows]
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        places = (self.starts[windows][:, None] + np.arange(mask.shape[1]))[mask]
+        ids = np.full(mask.shape, pad_id, dtype=np.int64)
+        types = np.zeros(mask.shape, dtype=np.int64)
+        ids[mask] = self.ids[places]
+        types[mask] = self.types[places]
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+
+
+class TextEncoder:
+    """Turns texts into Tokens with the tokenizer of a model and the limits it was trained with."""
+
+    def __init__(self, tokenizer: Tokenizer, limits: TextLimits, pad_id: int = 0) -> None:
+        self.limits = limits
+        self.pad_id = pad_id
+        self._room = limits.max_tokens - tokenizer.num_special_tokens_to_add(is_pair=True)
+        if self._room < 4 or not 0 <= limits.overlap <= self._room // 2 or limits.max_windows < 1:
+            raise UsageError(
+                f"a window of {limits.max_tokens} tokens with {limits.overlap} shared by neighbours cannot work.",
+                expected="at least 8 tokens, and at most half of them shared",
+                hint="raise --max-tokens or lower --overlap",
+            )
+        # Two copies, because cutting is a state of the tokenizer and threads share it.
+        self._whole = _copy(tokenizer)
+        self._whole.no_truncation()
+        self._cutting = _copy(tokenizer)
+        self._cutting.enable_truncation(limits.max_tokens, stride=limits.overlap if limits.long == "windows" else 0)
+
+    @classmethod
+    def from_file(cls, path: Path, limits: TextLimits, pad_id: int = 0) -> TextEncoder:
+        """Read a `tokenizer.json`. Raises BundleDamaged if it is none."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more specific
+            raise BundleDamaged(f"{path} is not a tokenizer that can be read: {error}.") from error
+        return cls(tokenizer, limits, pad_id)
+
+    def encode(self, texts: Sequence[Text]) -> Tokens:
+        """Return the tokens of all texts. Raises RequestInvalid for a text that is no valid Unicode."""
+        chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
+        return _join([self._flatten(self._windows(chunk)) for chunk in chunks])
+
+    def _windows(self, texts: Sequence[Text]) -> list[list[Encoding]]:
+        """Return the windows of each text, all of them, however many."""
+        for text in texts:
+            refuse_broken(text)
+        if self.limits.long == "windows" and any(isinstance(text, tuple) for text in texts):
+            return [self._pair_windows(text) for text in texts]
+        return [[encoding, *encoding.overflowing] for encoding in self._cutting.encode_batch_fast(list(texts))]
+
+    def _pair_windows(self, text: Text) -> list[Encoding]:
+        """Slide over the second text of a pair; the first stands in every window and may fill half of it."""
+        if isinstance(text, str):
+            encoding = self._cutting.encode(text)
+            return [encoding, *encoding.overflowing]
+        first, second = (self._whole.encode(part, add_special_tokens=False) for part in text)
+        first.truncate(self._room // 2)
+        size = self._room - len(first.ids)
+        second.truncate(size, stride=min(self.limits.overlap, size // 2))
+        parts = [second, *second.overflowing]
+        return [self._whole.post_process(first, part) for part in parts]
+
+    def _flatten(self, texts: list[list[Encoding]]) -> Tokens:
+        most = self.limits.max_windows if self.limits.long == "windows" else 1
+        windows = [window for windows in texts for window in windows[:most]]
+        counts = [min(len(windows), most) for windows in texts]
+        lengths = [len(window) for window in windows]
+        total = sum(lengths)
+        return Tokens(
+            ids=np.fromiter(chain.from_iterable(window.ids for window in windows), np.int32, total),
+            types=np.fromiter(chain.from_iterable(window.type_ids for window in windows), np.int8, total),
+            starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+            rows=np.repeat(np.arange(len(texts)), counts),
+            truncated=np.asarray([len(windows) > most for windows in texts], dtype=np.bool_),
+        )
+
+
+def by_length(lengths: NDArray[np.int64], max_rows: int, max_cells: int) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of windows, longest first: each at most `max_rows` windows and `max_cells` padded tokens.
+
+    A window longer than `max_cells` is a batch of its own. Longest first, so that a batch too large for the memory
+    shows at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, min(max_rows, max_cells // max(1, int(lengths[order[start]]))))
+        yield order[start : start + rows]
+        start += rows
+
+
+def pooled(logits: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Return one row of logits a text, the mean over its windows: from [windows, labels] to [rows, labels]."""
+    sums = np.zeros((count, logits.shape[1]), dtype=np.float32)
+    np.add.at(sums, rows, logits)
+    return sums / np.bincount(rows, minlength=count)[:, None].astype(np.float32)
+
+
+def refuse_broken(text: Text) -> None:
+    """Raise RequestInvalid if a text holds half a character (a lone surrogate) and so is no Unicode text."""
+    for part in (text,) if isinstance(text, str) else text:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise RequestInvalid(
+                f"a text is not valid Unicode: character {error.start} is a lone surrogate.",
+                expected="text that can be written as UTF-8",
+            ) from None
+
+
+def _copy(tokenizer: Tokenizer) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_padding()
+    return copy
+
+
+def _join(parts: list[Tokens]) -> Tokens:
+    if len(parts) == 1:
+        return parts[0]
+    empty = np.zeros(0, dtype=np.int64)
+    starts, rows, tokens, texts = [np.zeros(1, dtype=np.int64)], [empty], 0, 0
+    for part in parts:
+        starts.append(part.starts[1:] + tokens)
+        rows.append(part.rows + texts)
+        tokens += int(part.starts[-1])
+        texts += len(part.truncated)
+    return Tokens(
+        ids=np.concatenate([empty.astype(np.int32), *(part.ids for part in parts)]),
+        types=np.concatenate([empty.astype(np.int8), *(part.types for part in parts)]),
+        starts=np.concatenate(starts),
+        rows=np.concatenate(rows),
+        truncated=np.concatenate([empty.astype(np.bool_), *(part.truncated for part in parts)]),
+    )

@@ -1,0 +1,1 @@
+"""Splits become a checkpoint. The only package, beside export, that imports PyTorch."""

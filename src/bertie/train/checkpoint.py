@@ -1,0 +1,45 @@
+"""The trained model on disk, as transformers reads it: weights without pickle, label names, the tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from bertie import disk
+from bertie.train.base_models import Base
+from bertie.train.model import PooledClassifier
+
+FOLDER = "checkpoint"
+"""The finished model of a run."""
+
+BEST = "checkpoints/best"
+"""The best model so far, while training goes on."""
+
+
+def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> None:
+    """Write the model whole or not at all, in the place of an older one.
+
+    `transformers.pipeline("text-classification", model=path)` loads it, cuts texts at `max_tokens` as training did,
+    and answers with the user's label names.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    tokenizer.model_max_length = max_tokens
+    # Some bases carry truncation and padding in tokenizer.json; left there, they would cut texts behind our back.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    with disk.folder(path, replace=True) as stage:
+        cast("Any", model.classifier).save_pretrained(stage)
+        tokenizer.save_pretrained(stage)
+
+
+def finish(run: Path) -> Path:
+    """Make the best model so far the finished one, and return its folder."""
+    finished = run / FOLDER
+    shutil.rmtree(finished, ignore_errors=True)
+    os.replace(run / BEST, finished)  # noqa: PTH105 - Path.rename does not promise to replace
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return finished

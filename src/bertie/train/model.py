@@ -1,0 +1,113 @@
+"""The encoder with its classification head, and how the windows of a long text become one answer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from bertie.config import TrainSettings
+from bertie.errors import UsageError
+from bertie.scores import Kind
+from bertie.tokens import TextEncoder, TextLimits
+from bertie.train.base_models import Base
+
+Inputs: TypeAlias = dict[str, Tensor]
+
+
+class PooledClassifier(nn.Module):
+    """A sequence classifier over texts of several windows: the logits of a text are the mean over its windows."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.inputs = [
+            name
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+            if name in inspect.signature(classifier.forward).parameters
+        ]
+
+    def forward(self, windows: Inputs, rows: Tensor, count: int) -> Tensor:
+        """Return logits [count, labels] in fp32; `rows` [windows] says which text a window belongs to."""
+        logits: Tensor = self.classifier(**{name: windows[name] for name in self.inputs}).logits.float()
+        if len(rows) == count:
+            return logits
+        sums = logits.new_zeros((count, logits.shape[1])).index_add(0, rows, logits)
+        return sums / torch.bincount(rows, minlength=count).unsqueeze(1)
+
+    def freeze_embeddings(self) -> None:
+        """Leave the word embeddings as they are."""
+        self.classifier.get_input_embeddings().requires_grad_(False)
+
+
+def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
+    """Load the encoder and put a new head on it. Its label names are those that transformers will show."""
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
+
+    with _quiet():
+        classifier = AutoModelForSequenceClassification.from_pretrained(
+            base.folder,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            problem_type="multi_label_classification" if kind == "multi-label" else "single_label_classification",
+            # A base that was itself a classifier brings a head of another size; this task needs a new one.
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    return PooledClassifier(classifier)
+
+
+def text_limits(base: Base, settings: TrainSettings) -> TextLimits:
+    """Return how much of a text this encoder is to see. Raises UsageError where more is asked than it can."""
+    config = base.config
+    positions = int(config.get("max_position_embeddings", 512))
+    if "roberta" in config.get("model_type", "") or config.get("model_type") == "camembert":
+        positions -= int(config.get("pad_token_id", 1)) + 1  # these count positions from after the padding's number
+    if settings.max_tokens > positions:
+        raise UsageError(
+            f"--max-tokens {settings.max_tokens} is more than {base.name} can read at once.",
+            expected=f"at most {positions}",
+            hint=f"leave it out to take all {positions}, and add --long windows for longer texts",
+        )
+    return TextLimits(
+        max_tokens=settings.max_tokens or positions,
+        long=settings.long,
+        overlap=settings.overlap if settings.long == "windows" else 0,
+        max_windows=settings.max_windows,
+    )
+
+
+def text_encoder(base: Base, limits: TextLimits) -> TextEncoder:
+    """Return the tokenizer of an encoder with these limits."""
+    pad_id = base.config.get("pad_token_id")
+    return TextEncoder.from_file(base.folder / "tokenizer.json", limits, 0 if pad_id is None else int(pad_id))
+
+
+def plain_tokenizer(base: Base) -> Tokenizer:
+    """Return the base's tokenizer without the truncation and padding that some bases have saved with it."""
+    tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' load report away: that the head is new is what was asked for."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    before: Any = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
