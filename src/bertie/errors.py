@@ -18,6 +18,7 @@
      ├─ TrainingError                 8   500   training itself failed, for example with a loss that is not a number
      ├─ RequestError                  2   400   a request to the server cannot be understood
      │   ├─ RequestTooLarge           2   413   a body or a list over the limit
+     │   ├─ RequestUnsupported        2   415   a content type that is not known here
      │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
      ├─ NotReady                      9   503   the server is loading or shutting down
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
@@ -137,6 +138,12 @@ class RequestTooLarge(RequestError):
     """A body, or a list of texts, is over the limit."""
 
     http_status = 413
+
+
+class RequestUnsupported(RequestError):
+    """A content type that is not known here."""
+
+    http_status = 415
 
 
 class RequestInvalid(RequestError):

@@ -1,0 +1,1 @@
+"""The command line: flags here, logic below. One thin module a verb."""

@@ -1,0 +1,1 @@
+"""A checkpoint becomes a bundle. The one place where PyTorch and the runtime meet."""

@@ -1,0 +1,1 @@
+"""The stages strung together: what a command of the CLI does, callable from Python."""

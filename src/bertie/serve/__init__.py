@@ -1,0 +1,1 @@
+"""A Classifier becomes an HTTP endpoint."""

@@ -8,13 +8,9 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from bertie.config import TrainSettings
-from bertie.errors import UsageError
 from bertie.scores import Kind
-from bertie.tokens import TextEncoder, TextLimits
 from bertie.train.base_models import Base
 
 Inputs: TypeAlias = dict[str, Tensor]
@@ -49,7 +45,7 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
     """Load the encoder and put a new head on it. Its label names are those that transformers will show."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
 
-    with _quiet():
+    with quiet_loading():
         classifier = AutoModelForSequenceClassification.from_pretrained(
             base.folder,
             num_labels=len(labels),
@@ -65,49 +61,18 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
     return PooledClassifier(classifier)
 
 
-def text_limits(base: Base, settings: TrainSettings) -> TextLimits:
-    """Return how much of a text this encoder is to see. Raises UsageError where more is asked than it can."""
-    config = base.config
-    positions = int(config.get("max_position_embeddings", 512))
-    if "roberta" in config.get("model_type", "") or config.get("model_type") == "camembert":
-        positions -= int(config.get("pad_token_id", 1)) + 1  # these count positions from after the padding's number
-    if settings.max_tokens > positions:
-        raise UsageError(
-            f"--max-tokens {settings.max_tokens} is more than {base.name} can read at once.",
-            expected=f"at most {positions}",
-            hint=f"leave it out to take all {positions}, and add --long windows for longer texts",
-        )
-    return TextLimits(
-        max_tokens=settings.max_tokens or positions,
-        long=settings.long,
-        overlap=settings.overlap if settings.long == "windows" else 0,
-        max_windows=settings.max_windows,
-    )
-
-
-def text_encoder(base: Base, limits: TextLimits) -> TextEncoder:
-    """Return the tokenizer of an encoder with these limits."""
-    pad_id = base.config.get("pad_token_id")
-    return TextEncoder.from_file(base.folder / "tokenizer.json", limits, 0 if pad_id is None else int(pad_id))
-
-
-def plain_tokenizer(base: Base) -> Tokenizer:
-    """Return the base's tokenizer without the truncation and padding that some bases have saved with it."""
-    tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' load report away: that the head is new is what was asked for."""
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' bars and load report away: that the head is new is what was asked for."""
     from transformers.utils import logging  # noqa: PLC0415
 
     before: Any = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

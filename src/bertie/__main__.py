@@ -1,0 +1,6 @@
+"""`python -m bertie`."""
+
+from bertie.cli.main import run
+
+if __name__ == "__main__":
+    run()

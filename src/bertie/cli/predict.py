@@ -1,0 +1,72 @@
+"""`bertie predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bertie.cli.options import Json, Model, line, put
+from bertie.errors import DataNotFound, DataUnreadable, UsageError
+from bertie.tokens import Text
+
+CHUNK = 256
+"""Texts predicted at once: memory stays flat however long the input is."""
+
+
+def predict(
+    model: Model,
+    text: Annotated[list[str] | None, typer.Argument(help="Texts; without any, lines of stdin.", show_default=False)] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option("--pair", help="The second text of each pair, as often as there are texts.")
+    ] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="File with one text a line.", metavar="FILE")] = None,  # noqa: A002
+    json: Json = False,
+) -> None:
+    """Predict the labels of texts: one line for each, the label and its score; with --json one object for each."""
+    from bertie.runtime.classifier import load  # noqa: PLC0415 - keeps --help fast
+
+    if text and input:
+        raise UsageError("texts come from the command line or from --input, not from both.")
+    texts = _pairs(text or [], pair) if pair else iter(text) if text else _lines(input)
+    classifier = load(model)
+    while chunk := list(islice(texts, CHUNK)):
+        for prediction in classifier.predict(chunk):
+            if json:
+                put(prediction.as_dict())
+            else:
+                chosen = prediction.label if prediction.labels is None else ", ".join(prediction.labels)
+                line(f"{chosen or '(none)'}\t{prediction.score:.4f}")
+
+
+def _pairs(texts: list[str], pairs: list[str]) -> Iterator[Text]:
+    if len(texts) != len(pairs):
+        raise UsageError(f"there are {len(texts)} texts and {len(pairs)} second texts.", expected="as many of each")
+    return iter(list(zip(texts, pairs, strict=True)))
+
+
+def _lines(path: Path | None) -> Iterator[Text]:
+    if path is None:
+        if sys.stdin.isatty():
+            sys.stderr.write("reading texts from the terminal, one a line; end with Ctrl-D\n")
+        yield from _decoded(sys.stdin.buffer, "stdin")
+        return
+    try:
+        with path.open("rb") as file:
+            yield from _decoded(file, str(path))
+    except FileNotFoundError as error:
+        raise DataNotFound(f"there is no file {path}.", hint="check the path") from error
+    except OSError as error:
+        raise DataUnreadable(f"cannot read {path}: {error.strerror}.") from error
+
+
+def _decoded(lines: Iterator[bytes] | object, name: str) -> Iterator[str]:
+    for number, raw in enumerate(lines, start=1):  # type: ignore[arg-type, var-annotated]
+        try:
+            yield raw.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataUnreadable(f"{name}, line {number}: not UTF-8 text.", hint="convert it to UTF-8") from error

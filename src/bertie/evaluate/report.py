@@ -1,0 +1,64 @@
+"""`report.html`: one file that a person opens, with everything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bertie.disk import write_text
+from bertie.errors import need
+from bertie.evaluate import pictures
+
+HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "mcc": "MCC"}
+
+
+def write_report(path: Path, facts: dict[str, Any]) -> None:
+    """Write the report.
+
+    `facts` holds `title`, `metrics` (as `measure` returns them), `labels`, and where known `baselines`, `reliability`,
+    `curve`, `metric`, `data`, `problems`, `training`, `bundle`, `on`.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise need("evaluate", error) from error
+    environment = Environment(
+        loader=PackageLoader("bertie.evaluate", "templates"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    metrics = facts["metrics"]
+    drawn = {"bars": pictures.bars(metrics["per_label"])}
+    if "confusion" in metrics:
+        drawn["confusion"] = pictures.confusion(metrics["confusion"], facts["labels"])
+    if facts.get("reliability"):
+        drawn["reliability"] = pictures.reliability(facts["reliability"])
+    if facts.get("curve"):
+        drawn["curve"] = pictures.curve(facts["curve"], facts["metric"])
+    page = environment.get_template("report.html").render(
+        facts=facts, metrics=metrics, drawn=drawn, headlines=HEADLINES, verdict=verdict(facts)
+    )
+    write_text(path, page)
+
+
+def verdict(facts: dict[str, Any]) -> str:
+    """Return one sentence that says whether the model is worth its cost beside the best simple method."""
+    simple = [baseline for baseline in facts.get("baselines", []) if baseline["name"] != "majority"]
+    if not simple:
+        return ""
+    best = max(simple, key=lambda baseline: float(baseline["macro_f1"]["value"]))
+    model, other = facts["metrics"]["macro_f1"], best["macro_f1"]
+    points = 100 * (model["value"] - other["value"])
+    if model["low"] > other["high"]:
+        return f"Clearly better than {best['name']}: {points:+.1f} points of macro-F1, and the intervals do not overlap."
+    if points > 0:
+        return (
+            f"Better than {best['name']} by {points:.1f} points of macro-F1, but the intervals overlap: "
+            "more test rows would tell whether the difference is real."
+        )
+    return (
+        f"Not better than {best['name']} ({points:+.1f} points of macro-F1). "
+        "More training rows, or cleaner labels, would help more than a larger model."
+    )

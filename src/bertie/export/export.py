@@ -1,0 +1,107 @@
+"""A checkpoint becomes a bundle: graph, parity, calibration, quality, manifest; whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertie import disk
+from bertie.bundle.manifest import Input, Manifest, Variant
+from bertie.bundle.probe import Probe
+from bertie.bundle.write import write
+from bertie.data.examples import Examples
+from bertie.errors import BundleNotFound
+from bertie.evaluate.calibrate import calibrate
+from bertie.export.onnx import write_onnx
+from bertie.export.parity import compare, require
+from bertie.runtime.classifier import MAX_CELLS, Classifier
+from bertie.runtime.engine import OnnxEngine
+from bertie.scores import Decision
+from bertie.tokens import TextEncoder, TextLimits
+from bertie.train.loop import Machine, logits_of
+from bertie.train.model import PooledClassifier, quiet_loading
+
+MODEL = "model.onnx"
+VARIANT = "onnx-fp32"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the bundle is to say beside the weights."""
+
+    labels: tuple[str, ...]
+    kind: Any
+    pairs: bool
+    limits: TextLimits
+    pad_id: int
+    tolerance: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def export(
+    checkpoint: Path, out: Path, plan: Plan, valid: Examples, measure: Callable[[Classifier], dict[str, Any]]
+) -> Manifest:
+    """Write the bundle of a checkpoint to `out`, in the place of an older one.
+
+    `valid` are the texts on which the exported model must agree with the trained one, and which fit the temperature
+    and the thresholds. `measure` returns the quality of the finished classifier. Raises ExportError, ParityError.
+    """
+    model = load_checkpoint(checkpoint)
+    with disk.folder(out, replace=True) as stage:
+        write_onnx(model, stage / MODEL)
+        shutil.copyfile(checkpoint / "tokenizer.json", stage / "tokenizer.json")
+        encoder = TextEncoder.from_file(stage / "tokenizer.json", plan.limits, plan.pad_id)
+        engine = OnnxEngine(stage / MODEL)
+        raw = Classifier(encoder, engine, Decision(plan.labels, plan.kind), pairs=plan.pairs)
+
+        logits = raw.logits(valid.texts)
+        machine = Machine(torch.device("cpu"), torch.float32)
+        trained = logits_of(model, encoder.encode(valid.texts), machine, plan.pad_id, MAX_CELLS)
+        parity = compare(trained, logits, raw.decision)
+        require(parity, plan.tolerance)
+
+        decision = calibrate(logits, valid.targets(plan.labels), raw.decision)
+        classifier = Classifier(encoder, engine, decision, pairs=plan.pairs)
+        fields = {
+            "task": plan.kind,
+            "labels": plan.labels,
+            "input": _input(plan),
+            "temperature": decision.temperature,
+            "thresholds": decision.thresholds,
+            "variants": [Variant(name=VARIANT, file=MODEL, engine="onnxruntime", precision="fp32").model_dump()],
+            "chosen": VARIANT,
+            "quality": measure(classifier),
+            "parity": parity.as_dict(),
+            "provenance": plan.provenance,
+        }
+        return write(stage, fields, Probe.record(classifier.predict_proba, pairs=plan.pairs))
+
+
+def load_checkpoint(checkpoint: Path) -> PooledClassifier:
+    """Load a finished checkpoint. Raises BundleNotFound where there is none."""
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
+
+    if not (checkpoint / "config.json").is_file():
+        raise BundleNotFound(f"there is no checkpoint in {checkpoint}.", hint="bertie train DATA --out RUN makes one")
+    with quiet_loading():
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
+    return PooledClassifier(loaded).eval()
+
+
+def _input(plan: Plan) -> dict[str, Any]:
+    limits = plan.limits
+    return Input(
+        max_tokens=limits.max_tokens,
+        long=limits.long,
+        overlap=limits.overlap,
+        max_windows=limits.max_windows,
+        pairs=plan.pairs,
+        pad_id=plan.pad_id,
+    ).model_dump()

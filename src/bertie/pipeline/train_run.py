@@ -1,0 +1,222 @@
+"""`bertie train` and `bertie export`: from files to a run with checkpoint, bundle and report.
+
+A run is complete by itself: it holds the rows of its splits, so that export, evaluation and optimization need nothing
+else. A bundle holds none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bertie import disk
+from bertie.config import DataSettings, SplitSettings, TrainSettings
+from bertie.data.check import describe
+from bertie.data.examples import Examples, read
+from bertie.errors import BundleDamaged, BundleNotFound, need
+from bertie.evaluate.baselines import baselines
+from bertie.evaluate.report import write_report
+from bertie.pipeline.load_data import Splits, load_splits
+from bertie.pipeline.measure import measure_classifier
+from bertie.runtime.classifier import Classifier
+from bertie.talk import Talk
+from bertie.tokens import TextLimits
+from bertie.train.base_models import Base, resolve
+from bertie.train.limits import text_encoder, text_limits
+from bertie.version import __version__
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    data: Path
+    out: Path
+    valid: Path | None = None
+    test: Path | None = None
+    overwrite: bool = False
+
+
+def train_run(
+    request: Request, data: DataSettings, split: SplitSettings, settings: TrainSettings, talk: Talk
+) -> dict[str, Any]:
+    """Train, export, evaluate and report; return what `--json` prints.
+
+    Nothing is written before the data has been checked and the base found. Raises DataError, UsageError,
+    OutputError, TrainingError, ExportError, Interrupted.
+    """
+    try:
+        from bertie.train.train import Job, train  # noqa: PLC0415 - imports PyTorch
+    except ImportError as error:
+        raise need("train", error) from error
+    if not request.overwrite:
+        disk.refuse_filled(request.out)
+    base = resolve(settings.base)
+    limits = text_limits(base, settings)
+    encoder = text_encoder(base, limits)
+    splits = load_splits(request.data, request.valid, request.test, data, split, talk)
+    _announce(splits, base, talk)
+    _begin(request, splits, base, limits, encoder.pad_id, (data, split, settings))
+
+    job = Job(request.out, base, encoder, splits.train, splits.valid, splits.labels, settings, split.seed)
+    fitted = train(job, talk)
+    facts = asdict(fitted) | {"checkpoint": fitted.checkpoint.name, "metric": settings.metric}
+    disk.write_text(request.out / "training.json", json.dumps(facts, indent=2) + "\n")
+    if fitted.truncated:
+        talk.warn(
+            f"{fitted.truncated} texts are longer than {limits.max_tokens} tokens and were cut; "
+            "--long windows reads them whole"
+        )
+    return finish(request.out, talk)
+
+
+def _announce(splits: Splits, base: Base, talk: Talk) -> None:
+    rows = f"{len(splits.train)} training, {len(splits.valid)} validation"
+    rows += f", {len(splits.test)} test rows" if splits.test is not None else " rows"
+    talk.say(f"{rows}; {len(splits.labels)} labels; base {base.source} ({base.weights_sha256[:12]})")
+    if splits.test is None:
+        talk.warn("without --test the validation rows, which choose the checkpoint, also measure it: a little too well")
+
+
+def _begin(
+    request: Request, splits: Splits, base: Base, limits: TextLimits, pad_id: int, settings: tuple[Any, ...]
+) -> None:
+    """Make the run's folder, with all that is known before training."""
+    facts = {
+        "kind": splits.train.kind,
+        "pairs": splits.train.pairs,
+        "labels": splits.labels,
+        "rows": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test or ())},
+        "measured_on": "validation" if splits.test is None else "test",
+        "fingerprint": splits.fingerprint,
+        "files": [str(path) for path in (request.data, request.valid, request.test) if path],
+        "columns": splits.train.columns,
+        "dropped": splits.dropped,
+        "problems": [describe(problem) for problem in splits.report.problems],
+        "base": base.as_dict(),
+        "limits": asdict(limits),
+        "pad_id": pad_id,
+    }
+    with disk.folder(request.out, replace=request.overwrite) as stage:
+        disk.write_text(stage / "config.toml", "\n".join(part.to_toml() for part in settings))
+        disk.write_text(stage / "data.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+            if part is not None:
+                part.write(stage / "splits" / f"{name}.jsonl")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, as far as it has come."""
+
+    folder: Path
+    facts: dict[str, Any]
+    training: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Read a run. Raises BundleNotFound where there is none, BundleDamaged where it cannot be read."""
+        path = folder / "data.json"
+        if not path.is_file():
+            raise BundleNotFound(f"{folder} is not a run: there is no data.json.", hint="bertie train DATA --out RUN")
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            training = folder / "training.json"
+            return cls(folder, facts, json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {})
+        except ValueError as error:
+            raise BundleDamaged(f"{path} cannot be read: {error}.") from error
+
+    def split(self, name: str) -> Examples:
+        """Read the rows of a split."""
+        columns = DataSettings(text_column="text", label_column="label")
+        examples = read(self.folder / "splits" / f"{name}.jsonl", columns)
+        examples.kind = self.facts["kind"]
+        return examples
+
+    @property
+    def measured(self) -> Examples:
+        """The rows that measure the finished model."""
+        return self.split("test" if self.facts["measured_on"] == "test" else "valid")
+
+
+def finish(folder: Path, talk: Talk) -> dict[str, Any]:
+    """Make bundle, metrics and report from a run's checkpoint; return what `bertie train --json` prints."""
+    try:
+        from bertie.export.export import Plan, export  # noqa: PLC0415 - imports PyTorch
+    except ImportError as error:
+        raise need("train", error) from error
+    run = Run.open(folder)
+    facts, labels = run.facts, tuple(run.facts["labels"])
+    settings = TrainSettings.load(environment={}, file=folder / "config.toml")
+    measured = run.measured
+    results: dict[str, Any] = {}
+
+    def quality(classifier: Classifier) -> dict[str, Any]:
+        results["metrics"], results["reliability"] = measure_classifier(classifier, measured)
+        kept = {key: results["metrics"][key] for key in ("n", "accuracy", "macro_f1", "mcc", "log_loss", "ece")}
+        return kept | {"on": facts["measured_on"]}
+
+    talk.say("exporting, and comparing the exported model with the trained one")
+    plan = Plan(
+        labels=labels,
+        kind=facts["kind"],
+        pairs=facts["pairs"],
+        limits=TextLimits(**facts["limits"]),
+        pad_id=facts["pad_id"],
+        tolerance=settings.tolerance,
+        provenance={
+            "bertie": __version__,
+            "base": facts["base"],
+            "rows": facts["rows"],
+            "fingerprint": facts["fingerprint"],
+            "settings": settings.model_dump(),
+        },
+    )
+    manifest = export(folder / "checkpoint", folder / "bundle", plan, run.split("valid"), quality)
+    talk.say("measuring the simple methods on the same rows")
+    simple = list(baselines(run.split("train"), measured, labels))
+    results["metrics"]["baselines"] = simple
+    disk.write_text(folder / "metrics.json", json.dumps(results["metrics"], indent=2, ensure_ascii=False) + "\n")
+    write_report(folder / "report.html", _report(run, results, manifest.parity))
+    return {
+        "run": str(folder),
+        "bundle": str(folder / "bundle"),
+        "report": str(folder / "report.html"),
+        "metrics": results["metrics"],
+        "train_seconds": run.training.get("seconds"),
+        "truncated": run.training.get("truncated"),
+    }
+
+
+def _report(run: Run, results: dict[str, Any], parity: dict[str, Any]) -> dict[str, Any]:
+    facts, training = run.facts, run.training
+    rows = facts["rows"]
+    table = [
+        ("rows", f"{rows['train']} training, {rows['valid']} validation, {rows['test']} test"),
+        ("base", f"{facts['base']['source']} (weights sha256 {facts['base']['weights_sha256'][:12]}…)"),
+        ("window", f"{facts['limits']['max_tokens']} tokens, longer texts: {facts['limits']['long']}"),
+        ("parity", f"exported against trained: off by at most {parity['max_difference']:.1g}, {parity['flips']} flips"),
+    ]
+    if training:
+        table += [
+            ("training", f"{training['passes']} passes, {training['seconds']:.0f} s, {training['precision']}"),
+            ("texts cut", str(training["truncated"])),
+        ]
+    return {
+        "title": f"Report of {run.folder.resolve().name}",
+        "through": "the exported bundle",
+        "on": facts["measured_on"],
+        "labels": facts["labels"],
+        "metrics": results["metrics"],
+        "reliability": results["reliability"],
+        "baselines": results["metrics"]["baselines"],
+        "training": training,
+        "curve": training.get("curve"),
+        "metric": training.get("metric"),
+        "table": table,
+        "problems": facts["problems"],
+        "next": [f"bertie predict {run.folder} 'your text'", f"bertie serve {run.folder}"],
+    }
+

@@ -1,0 +1,104 @@
+"""Runs the application: binds, loads in the background, is ready when warmed and probed, stops without losing work."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from anyio import to_thread
+from fastapi import FastAPI
+
+from bertie.config import ServeSettings
+from bertie.errors import BertieError, UsageError
+from bertie.runtime.classifier import Classifier, load
+from bertie.serve.app import Endpoint, make_app
+
+GRACE_SECONDS = 25
+"""Time for accepted requests after SIGTERM; SageMaker kills after 30."""
+
+WARM_LENGTHS = (1, 12, 60)
+"""Words of the texts that the model scores before it is called ready."""
+
+
+def serve(model: Path, settings: ServeSettings, *, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    `announce` is called with the address once the model is ready. Raises UsageError where the port is taken,
+    BundleError where the model cannot be loaded.
+    """
+    asyncio.run(_serve(model, settings, announce))
+
+
+async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str], None]) -> None:
+    endpoint = Endpoint(settings)
+    app = make_app(endpoint)
+    listener = _bind(settings)
+    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS))
+    server.endpoint = endpoint
+    failure: list[BertieError] = []
+
+    async def loading() -> None:
+        try:
+            endpoint.classifier = await to_thread.run_sync(lambda: _load(model, settings))
+        except BertieError as error:
+            failure.append(error)
+            server.should_exit = True
+            return
+        host, port = listener.getsockname()[:2]
+        announce(f"http://{host}:{port}")
+
+    async with _background(loading):
+        await server.serve(sockets=[listener])
+    if failure:
+        raise failure[0]
+
+
+class _Server(uvicorn.Server):
+    endpoint: Endpoint
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.endpoint.closing = True
+        await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def _background(work: Callable[[], object]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        await task
+
+
+def _load(model: Path, settings: ServeSettings) -> Classifier:
+    classifier = load(model, threads=settings.threads)
+    for words in WARM_LENGTHS:
+        text = "warm " * words
+        classifier.predict([(text, text) if classifier.pairs else text])
+    return classifier
+
+
+def _bind(settings: ServeSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}.",
+            hint="choose another port with --port, or 0 for a free one",
+        ) from error
+    return listener
+
+
+def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> FastAPI:
+    """Return an application around a loaded classifier, for tests and for mounting into another one."""
+    endpoint = Endpoint(settings or ServeSettings())
+    endpoint.classifier = classifier
+    return make_app(endpoint)

@@ -1,0 +1,1 @@
+"""The tests mirror src/bertie; contracts/ holds what is true of the project as a whole."""
