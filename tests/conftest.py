@@ -1,0 +1,188 @@
+"""Tiny models and data, built once in memory or in a temporary folder; nothing comes from the network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+WORDS = (
+    "where is my parcel late courier refund invoice charged twice money thank you so much love it great service "
+    "please send back the order it has not come and i want to know why a b c d e one two three four five six"
+).split()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A word-level tokenizer in BERT's style, over some sixty words and all ASCII letters as pieces."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces = [*letters, *(f"##{letter}" for letter in letters), *map(str, range(10))]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*special, *WORDS, *pieces]))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Tokenizer) -> Path:
+    """A folder with a two-layer BERT of random weights, as `save_pretrained` writes one."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=tiny_tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+        BertForMaskedLM(config).bert.save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+    fast.save_pretrained(folder)
+    return folder
+
+
+def make_rows(count: int, seed: int = 0, lengths: tuple[int, int] = (2, 12)) -> list[tuple[str, str]]:
+    """Return texts of two labels that a small model can learn: each has a word of its label among others."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        label = ("delivery", "praise")[number % 2]
+        words = list(random.choice(WORDS[30:], size=int(random.integers(*lengths))))
+        words.insert(int(random.integers(len(words) + 1)), {"delivery": "parcel", "praise": "love"}[label])
+        rows.append((f"{' '.join(words)} {number}", label))
+    return rows
+
+
+def write_csv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    """Write a CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Return a function that trains the tiny model on a file, and gives the run."""
+    from bertie.config import DataSettings, SplitSettings, TrainSettings
+    from bertie.pipeline.train_run import Request, train_run
+    from bertie.talk import Talk
+
+    def train(data: Path, *, columns: dict[str, object] | None = None, **settings: object) -> Path:
+        run = tmp_path_factory.mktemp("run") / "run"
+        usual: dict[str, object] = {"base": str(tiny_base), "max_passes": 3, "learning_rate": 2e-3, "precision": "fp32"}
+        train_run(
+            Request(data, run),
+            DataSettings.load(columns or {}, environment={}),
+            SplitSettings.load({"valid_share": 0.2, "test_share": 0.2}, environment={}),
+            TrainSettings.load(usual | settings, environment={}),
+            Talk(quiet=True),
+        )
+        return run
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of 200 learnable rows."""
+    return write_csv(tmp_path_factory.mktemp("data") / "messages.csv", list(make_rows(200)))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(train_tiny: Train, tiny_data: Path) -> Path:
+    """A finished run of the tiny model on learnable rows. Tests must not change it."""
+    return train_tiny(tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run: Path) -> Path:
+    """The bundle of that run. Tests must not change it."""
+    return tiny_run / "bundle"
+
+
+COLA_VARIABLE = "BERTIE_SHARED_DATA"
+COLA_DEFAULT = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cola(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of CoLA's raw files; skips where the archive is absent."""
+    archive = Path(os.environ.get(COLA_VARIABLE, COLA_DEFAULT)) / "cola_public_1.1.zip"
+    if not archive.is_file():
+        pytest.skip(f"CoLA is not here: set {COLA_VARIABLE} to the folder that holds cola_public_1.1.zip")
+    folder = tmp_path_factory.mktemp("cola")
+    with zipfile.ZipFile(archive) as files:
+        for name in files.namelist():
+            if name.startswith("cola_public/raw/") and name.endswith(".tsv"):
+                (folder / Path(name).name).write_bytes(files.read(name))
+    return folder
+
+
+Bertie = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def bertie() -> Bertie:
+    """Return a function that runs the command line in a process of its own."""
+
+    def run(*arguments: object, stdin: str = "", **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bertie", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,  # type: ignore[call-overload, no-any-return]
+        )
+
+    return run
+
+
+@pytest.fixture
+def served(tiny_bundle: Path) -> Iterator[str]:
+    """The address of a real server of the tiny bundle, in a process of its own."""
+    from bertie.pipeline.demo import serving
+
+    with serving(tiny_bundle) as address:
+        yield address
+
+
+def last_json(text: str) -> dict[str, object]:
+    """Return the JSON document in the last line of an output."""
+    document: dict[str, object] = json.loads(text.strip().splitlines()[-1])
+    return document
