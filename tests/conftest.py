@@ -16,7 +16,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Two threads on a model of 32 dimensions only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORDS = (
     "where is my parcel late courier refund invoice charged twice money thank you so much love it great service "
@@ -103,7 +104,13 @@ def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
 
     def train(data: Path, *, columns: dict[str, object] | None = None, **settings: object) -> Path:
         run = tmp_path_factory.mktemp("run") / "run"
-        usual: dict[str, object] = {"base": str(tiny_base), "max_passes": 3, "learning_rate": 2e-3, "precision": "fp32"}
+        usual: dict[str, object] = {
+            "base": str(tiny_base),
+            "max_passes": 8,
+            "batch_size": 8,
+            "learning_rate": 2e-3,
+            "precision": "fp32",
+        }
         train_run(
             Request(data, run),
             DataSettings.load(columns or {}, environment={}),
@@ -118,8 +125,8 @@ def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV file of 200 learnable rows."""
-    return write_csv(tmp_path_factory.mktemp("data") / "messages.csv", list(make_rows(200)))
+    """A CSV file of 300 learnable rows."""
+    return write_csv(tmp_path_factory.mktemp("data") / "messages.csv", list(make_rows(300)))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "mcc": "MCC"}
 def write_report(path: Path, facts: dict[str, Any]) -> None:
     """Write the report.
 
-    `facts` holds `title`, `metrics` (as `measure` returns them), `labels`, and where known `baselines`, `reliability`,
-    `curve`, `metric`, `data`, `problems`, `training`, `bundle`, `on`.
+    `facts` holds `title`, `through` (what was measured), `on` (which texts), `labels`, `metrics` as `measure` returns
+    them, `table` of names and values; and, empty where unknown, `baselines`, `reliability`, `training`, `curve` with its
+    `metric`, `problems`, `next`.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # noqa: PLC0415 - an extra
@@ -30,13 +31,12 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
         lstrip_blocks=True,
     )
     metrics = facts["metrics"]
-    drawn = {"bars": pictures.bars(metrics["per_label"])}
-    if "confusion" in metrics:
-        drawn["confusion"] = pictures.confusion(metrics["confusion"], facts["labels"])
-    if facts.get("reliability"):
-        drawn["reliability"] = pictures.reliability(facts["reliability"])
-    if facts.get("curve"):
-        drawn["curve"] = pictures.curve(facts["curve"], facts["metric"])
+    drawn = {
+        "bars": pictures.bars(metrics["per_label"]),
+        "confusion": pictures.confusion(metrics["confusion"], facts["labels"]) if "confusion" in metrics else "",
+        "reliability": pictures.reliability(facts["reliability"]) if facts["reliability"] else "",
+        "curve": pictures.curve(facts["curve"], facts["metric"]) if facts["curve"] else "",
+    }
     page = environment.get_template("report.html").render(
         facts=facts, metrics=metrics, drawn=drawn, headlines=HEADLINES, verdict=verdict(facts)
     )
@@ -45,7 +45,7 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
 
 def verdict(facts: dict[str, Any]) -> str:
     """Return one sentence that says whether the model is worth its cost beside the best simple method."""
-    simple = [baseline for baseline in facts.get("baselines", []) if baseline["name"] != "majority"]
+    simple = [baseline for baseline in facts["baselines"] if baseline["name"] != "majority"]
     if not simple:
         return ""
     best = max(simple, key=lambda baseline: float(baseline["macro_f1"]["value"]))

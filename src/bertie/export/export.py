@@ -24,7 +24,7 @@ from bertie.runtime.engine import OnnxEngine
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, TextLimits
 from bertie.train.loop import Machine, logits_of
-from bertie.train.model import PooledClassifier, quiet_loading
+from bertie.train.model import PooledClassifier, quiet
 
 MODEL = "model.onnx"
 VARIANT = "onnx-fp32"
@@ -88,7 +88,7 @@ def load_checkpoint(checkpoint: Path) -> PooledClassifier:
 
     if not (checkpoint / "config.json").is_file():
         raise BundleNotFound(f"there is no checkpoint in {checkpoint}.", hint="bertie train DATA --out RUN makes one")
-    with quiet_loading():
+    with quiet():
         loaded = AutoModelForSequenceClassification.from_pretrained(
             checkpoint, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
         )

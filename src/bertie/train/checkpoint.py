@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from bertie import disk
 from bertie.train.base_models import Base
-from bertie.train.model import PooledClassifier
+from bertie.train.model import PooledClassifier, quiet
 
 FOLDER = "checkpoint"
 """The finished model of a run."""
@@ -31,7 +31,7 @@ def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> No
     # Some bases carry truncation and padding in tokenizer.json; left there, they would cut texts behind our back.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    with disk.folder(path, replace=True) as stage:
+    with quiet(), disk.folder(path, replace=True) as stage:
         cast("Any", model.classifier).save_pretrained(stage)
         tokenizer.save_pretrained(stage)
 

@@ -45,7 +45,7 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
     """Load the encoder and put a new head on it. Its label names are those that transformers will show."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
 
-    with quiet_loading():
+    with quiet():
         classifier = AutoModelForSequenceClassification.from_pretrained(
             base.folder,
             num_labels=len(labels),
@@ -62,8 +62,8 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep transformers' bars and load report away: that the head is new is what was asked for."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars and load report away: those are not ours, and that the head is new is what was asked for."""
     from transformers.utils import logging  # noqa: PLC0415
 
     before: Any = logging.get_verbosity()

@@ -113,6 +113,7 @@ class _Trainer:
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.update, self.saved, self.seconds = 0, False, 0.0
+        self.gained = 0  # the pass in which the metric last got better
 
     def go(self) -> None:
         started = time.perf_counter()
@@ -127,7 +128,7 @@ class _Trainer:
                 _write(log, scores)
                 self.curve.append(scores)
                 self._keep_best(scores)
-                if number + 1 - self.best["pass"] >= self.job.settings.patience:
+                if number + 1 - self.gained >= self.job.settings.patience:
                     self.talk.say(f"no better {self.job.settings.metric} in {self.job.settings.patience} passes: done")
                     break
         self.seconds = time.perf_counter() - started
@@ -187,6 +188,8 @@ class _Trainer:
         better = not self.best or (scores[metric], -scores["log_loss"]) > (self.best[metric], -self.best["log_loss"])
         listed = ", ".join(f"{name} {scores[name]:.3f}" for name in ("log_loss", "accuracy", "macro_f1", "mcc"))
         self.talk.say(f"pass {scores['pass']}: validation {listed}{' (best)' if better else ''}")
+        if not self.best or scores[metric] > self.best[metric]:
+            self.gained = int(scores["pass"])
         if better:
             self.best = scores
             self.save()
