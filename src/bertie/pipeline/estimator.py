@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from bertie.config import SplitSettings, TrainSettings
 from bertie.data.check import check
 from bertie.data.examples import Examples, from_lists
 from bertie.data.split import split
-from bertie.disk import folder
+from bertie import disk
 from bertie.errors import UsageError, need
 from bertie.runtime.classifier import Classifier, load
 from bertie.scores import chosen
@@ -77,7 +78,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _keep(self, run: Path, job: Any) -> None:
-        """Export, and keep the bundle's bytes in a folder that lives as long as this object."""
+        """Export into a folder that lives as long as this object."""
         from bertie.export.export import Plan, export  # noqa: PLC0415 - imports PyTorch
         from bertie.version import __version__  # noqa: PLC0415
 
@@ -90,10 +91,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             tolerance=job.settings.tolerance,
             provenance={"bertie": __version__, "base": job.base.as_dict(), "rows": {"train": len(job.train)}},
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="bertie-")
-        bundle = Path(self._folder.name) / "bundle"
-        export(run / "checkpoint", bundle, plan, job.valid, lambda _: {})
-        self.classifier_: Classifier = load(bundle)
+        folder = Path(tempfile.mkdtemp(prefix="bertie-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._bundle = folder / "bundle"
+        export(run / "checkpoint", self._bundle, plan, job.valid, lambda _: {})
+        self.classifier_: Classifier = load(self._bundle)
         self.classes_ = np.asarray([self._types.get(label, label) for label in self.classifier_.labels])
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:  # noqa: N803
@@ -112,8 +114,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the bundle, ready for `bertie.load` and `bertie serve`."""
         self._fitted()
-        with folder(Path(path), replace=overwrite) as stage:
-            shutil.copytree(Path(self._folder.name) / "bundle", stage, dirs_exist_ok=True)
+        with disk.folder(Path(path), replace=overwrite) as stage:
+            shutil.copytree(self._bundle, stage, dirs_exist_ok=True)
         return Path(path)
 
     def _fitted(self) -> Classifier:

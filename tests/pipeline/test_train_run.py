@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bertie.config import DataSettings, SplitSettings, TrainSettings
+from bertie.errors import BundleNotFound, DataError, OutputError, UsageError
+from bertie.pipeline.train_run import Request, Run, finish, train_run
+from bertie.talk import Talk
+from tests.conftest import make_rows, write_csv
+
+QUIET = Talk(quiet=True)
+
+
+def run(request: Request, base: str = "nowhere") -> dict[str, object]:
+    settings = TrainSettings(base=base, max_passes=1, precision="fp32")
+    return train_run(request, DataSettings(), SplitSettings(), settings, QUIET)
+
+
+def test_bad_data_leaves_nothing_on_disk(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", [("a", "x"), ("", "y"), ("b", "y")])
+    with pytest.raises(DataError, match=r"data\.csv, line 3: 1 row without a text"):
+        run(Request(data, tmp_path / "run"), str(tiny_base))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_an_unknown_label_in_the_test_file_is_named_before_training(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    test = write_csv(tmp_path / "test.csv", [("where", "delivry")])
+    with pytest.raises(DataError, match=r"test\.csv, line 2: the model does not know the label 'delivry'") as caught:
+        run(Request(data, tmp_path / "run", test=test), str(tiny_base))
+    assert "did you mean 'delivery'?" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_base_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    with pytest.raises(UsageError, match="no base model"):
+        run(Request(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_never_written_over_by_accident(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "precious").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        run(Request(data, out), str(tiny_base))
+    assert (out / "precious").read_text() == "mine"
+    run(Request(data, out, overwrite=True), str(tiny_base))
+    assert not (out / "precious").exists()
+
+
+def test_the_same_files_and_seed_give_the_same_splits(tiny_run: Path, tiny_data: Path, train_tiny: object) -> None:
+    facts = json.loads((tiny_run / "data.json").read_text())
+    assert facts["rows"] == {"train": 180, "valid": 60, "test": 60}
+    texts = [set(Run.open(tiny_run).split(name).texts) for name in ("train", "valid", "test")]
+    assert not texts[0] & texts[1]
+    assert not texts[0] & texts[2]
+    assert not texts[1] & texts[2]
+
+
+def test_settings_are_saved_with_the_run_and_read_back(tiny_run: Path) -> None:
+    settings = TrainSettings.load(environment={}, file=tiny_run / "config.toml")
+    assert (settings.batch_size, settings.learning_rate) == (8, 2e-3)
+
+
+def test_without_a_test_file_the_report_says_what_it_measured(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    valid = write_csv(tmp_path / "valid.csv", list(make_rows(20, seed=1)))
+    run(Request(data, tmp_path / "run", valid=valid), str(tiny_base))
+    manifest = json.loads((tmp_path / "run" / "bundle" / "manifest.json").read_text())
+    assert manifest["quality"]["on"] == "validation"
+    assert "validation texts" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_is_no_run_cannot_be_finished(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound, match="not a run"):
+        finish(tmp_path, QUIET)
