@@ -15,7 +15,7 @@ SLOW_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixtu
 
 
 def content(tokens: Tokens, tokenizer: Tokenizer, row: int) -> list[list[str]]:
-    names = [tokenizer.id_to_token(int(i)) for i in tokens.ids]
+    names = [tokenizer.id_to_token(int(i)) or "" for i in tokens.ids]
     return [names[tokens.starts[w] : tokens.starts[w + 1]] for w in np.flatnonzero(tokens.rows == row)]
 
 

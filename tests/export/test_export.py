@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer
 
 import bertie
-from bertie.data.examples import Examples, read
 from bertie.config import DataSettings
+from bertie.data.examples import Examples, read
 from bertie.errors import BundleNotFound, ExportError, ParityError
 from bertie.export import export as exporting
 from bertie.export.export import Plan, export, load_checkpoint
@@ -20,6 +20,7 @@ from bertie.export.onnx import write_onnx
 from bertie.export.parity import Parity, compare, require
 from bertie.scores import Decision
 from bertie.tokens import TextLimits
+from bertie.train.model import PooledClassifier
 
 PLAN = Plan(("delivery", "praise"), "single-label", pairs=False, limits=TextLimits(64), pad_id=0, tolerance=1e-3)
 TWO = Decision(("a", "b"))
@@ -57,7 +58,7 @@ def test_a_model_that_predicts_something_else_is_refused(
 ) -> None:
     """The negative control of parity: a graph with one damaged weight."""
 
-    def damaged(model: exporting.PooledClassifier, path: Path) -> None:
+    def damaged(model: PooledClassifier, path: Path) -> None:
         with torch.no_grad():
             model.classifier.classifier.weight[0].mul_(-3)
             write_onnx(model, path)

@@ -14,8 +14,8 @@ from tests.conftest import make_rows
 SETTINGS = {"learning_rate": 2e-3, "batch_size": 8, "precision": "fp32"}
 
 
-def estimator(base: Path, **wanted: object) -> bertie.TextClassifier:
-    return bertie.TextClassifier(base=str(base), max_passes=8, valid_share=0.2, settings=SETTINGS, **wanted)
+def estimator(base: Path) -> bertie.TextClassifier:
+    return bertie.TextClassifier(base=str(base), max_passes=8, valid_share=0.2, settings=SETTINGS)
 
 
 def rows(count: int) -> tuple[list[str], list[str]]:

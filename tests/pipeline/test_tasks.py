@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,7 +16,7 @@ from bertie.scores import probabilities
 from tests.conftest import Train, make_rows, write_csv
 
 
-def answer(run: Path, body: object) -> object:
+def answer(run: Path, body: object) -> Any:
     with serving(run) as address:
         response = httpx.post(f"{address}/invocations", json=body, timeout=60)
         response.raise_for_status()
@@ -27,14 +28,14 @@ def accuracy(run: Path) -> float:
     return float(metrics["accuracy"]["value"])
 
 
-def manifest(run: Path) -> dict[str, object]:
-    values: dict[str, object] = json.loads((run / "bundle" / "manifest.json").read_text())
+def manifest(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "bundle" / "manifest.json").read_text())
     return values
 
 
 def test_binary(tiny_run: Path) -> None:
     assert accuracy(tiny_run) > 0.9
-    assert answer(tiny_run, "where is my parcel 7")["label"] == "delivery"  # type: ignore[index, call-overload]
+    assert answer(tiny_run, "where is my parcel 7")["label"] == "delivery"
 
 
 def test_multi_class(train_tiny: Train, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_multi_class(train_tiny: Train, tmp_path: Path) -> None:
     assert manifest(run)["labels"] == ["billing", "delivery", "praise"]
     assert accuracy(run) > 0.9
     answers = answer(run, [f"one {word} two" for word in words.values()])
-    assert [one["label"] for one in answers] == list(words)  # type: ignore[attr-defined]
+    assert [one["label"] for one in answers] == list(words)
 
 
 def _three(count: int) -> list[tuple[str, str]]:
@@ -62,9 +63,9 @@ def test_multi_label(train_tiny: Train, tmp_path: Path) -> None:
     run = train_tiny(data, columns={"label_separator": ";"}, max_passes=15)
     found = manifest(run)
     assert found["task"] == "multi-label"
-    assert len(found["thresholds"]) == 2  # type: ignore[arg-type]
+    assert len(found["thresholds"]) == 2
     assert accuracy(run) > 0.9
-    both, none = answer(run, ["late money the order has come 5", "the order has come 9"])  # type: ignore[misc]
+    both, none = answer(run, ["late money the order has come 5", "the order has come 9"])
     assert sorted(both["labels"]) == ["late", "money"]
     assert (none["label"], none["labels"]) == (None, [])
 
@@ -75,13 +76,16 @@ def test_pairs(train_tiny: Train, tmp_path: Path) -> None:
     for number in range(600):
         first, second = (("late", "love")[int(random.integers(2))] for _ in range(2))
         rows.append((f"{first} {number % 10}", f"{second}", "same" if first == second else "other"))
-    data = write_csv(tmp_path / "data.csv", [(f"{a} {n}", b, c) for n, (a, b, c) in enumerate(rows)],
-                     ("premise", "hypothesis", "label"))
+    data = write_csv(
+        tmp_path / "data.csv",
+        [(f"{a} {n}", b, c) for n, (a, b, c) in enumerate(rows)],
+        ("premise", "hypothesis", "label"),
+    )
     columns = {"text_column": "premise", "pair_column": "hypothesis"}
     run = train_tiny(data, columns=columns, max_passes=20)
-    assert manifest(run)["input"]["pairs"] is True  # type: ignore[index]
+    assert manifest(run)["input"]["pairs"] is True
     got = answer(run, [{"text": "late 3", "text_pair": "late"}, {"text": "late 3", "text_pair": "love"}])
-    scores = [one["scores"]["same"] for one in got]  # type: ignore[attr-defined]
+    scores = [one["scores"]["same"] for one in got]
     expected = bertie.load(run).predict_proba([("late 3", "late"), ("late 3", "love")])[:, 1]
     assert scores == pytest.approx(expected.tolist(), abs=1e-6)
     with pytest.raises(bertie.BertieError, match="cannot read"):
@@ -104,15 +108,16 @@ def test_texts_longer_than_the_window(train_tiny: Train, tmp_path: Path) -> None
     classifier = bertie.load(windows)
     text = f"9 {'a b c d ' * 10} love"
     served = answer(windows, text)
-    assert served["label"] == "praise"  # type: ignore[index, call-overload]
-    assert served["scores"] == pytest.approx(classifier.predict([text])[0].scores, abs=1e-6)  # type: ignore[index, call-overload]
+    assert served["label"] == "praise"
+    assert served["scores"] == pytest.approx(classifier.predict([text])[0].scores, abs=1e-6)
     # And transformers' own model over the same windows says the same.
     from bertie.export.export import load_checkpoint
     from bertie.tokens import TextEncoder
     from bertie.train.loop import logits_of
     from tests.train.test_model import MACHINE
 
-    limits = classifier.manifest.limits  # type: ignore[union-attr]
+    assert classifier.manifest is not None
+    limits = classifier.manifest.limits
     tokens = TextEncoder.from_file(windows / "checkpoint" / "tokenizer.json", limits).encode([text])
     assert len(tokens.rows) > 1
     logits = logits_of(load_checkpoint(windows / "checkpoint"), tokens, MACHINE, 0, 4096)

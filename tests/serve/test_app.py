@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -26,10 +25,10 @@ def classifier(tiny_bundle: Path) -> bertie.Classifier:
 
 
 @pytest.fixture
-def client(classifier: bertie.Classifier) -> Iterator[httpx.AsyncClient]:
+def client(classifier: bertie.Classifier) -> httpx.AsyncClient:
     settings = ServeSettings(max_body_bytes=1024, max_texts=5)
     app = app_for(classifier, settings)
-    yield httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
 
 async def test_ping_is_200_and_empty_when_ready(client: httpx.AsyncClient) -> None:

@@ -37,7 +37,9 @@ def test_sigterm_finishes_what_was_accepted(tiny_bundle: Path) -> None:
     address = json.loads(process.stdout.readline())["url"]
     texts = ["where is my parcel " * 10] * 3000
     answers: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{address}/invocations", json=texts, timeout=60)))
+    asking = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{address}/invocations", json=texts, timeout=60))
+    )
     asking.start()
     # The request is under way once the server is busy enough that a second one has to wait.
     httpx.get(f"{address}/ping")

@@ -33,7 +33,7 @@ def read(body: object, *, pairs: bool = False, kind: str = "application/json", m
         ({"inputs": {"text": "a"}}, ["a"], False),
     ],
 )
-def test_the_shapes_that_clients_speak(body: object, texts: list[str], single: bool) -> None:  # noqa: FBT001
+def test_the_shapes_that_clients_speak(body: object, texts: list[str], single: bool) -> None:
     assert read(body) == wire.Ask(list(texts), single)
 
 
@@ -65,7 +65,9 @@ def test_what_is_no_json_is_a_400(body: bytes) -> None:
     assert caught.value.http_status == 400
 
 
-@pytest.mark.parametrize("body", [5, None, True, [], {}, [[]], {"text": 5}, {"inputs": []}, [""], {"text": " "}, ["a", 1]])
+@pytest.mark.parametrize(
+    "body", [5, None, True, [], {}, [[]], {"text": 5}, {"inputs": []}, [""], {"text": " "}, ["a", 1]]
+)
 def test_json_of_another_shape_is_a_422(body: object) -> None:
     with pytest.raises(RequestInvalid) as caught:
         read(body)
@@ -80,7 +82,7 @@ def test_too_many_texts_are_a_413_and_the_limit_itself_is_not() -> None:
 
 
 @given(JSON, st.booleans())
-def test_any_json_is_read_or_refused_with_our_own_error(value: object, pairs: bool) -> None:  # noqa: FBT001
+def test_any_json_is_read_or_refused_with_our_own_error(value: object, pairs: bool) -> None:
     try:
         ask = read(value, pairs=pairs)
     except BertieError as error:

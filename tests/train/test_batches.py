@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bertie.tokens import Tokens
 from bertie.train.batches import Batches
@@ -19,6 +20,10 @@ def tokens_of(shapes: list[list[int]]) -> Tokens:
         rows=np.repeat(np.arange(len(shapes)), [len(windows) for windows in shapes]),
         truncated=np.zeros(len(shapes), dtype=np.bool_),
     )
+
+
+def as_lists(dealt: list[NDArray[np.int64]]) -> list[list[int]]:
+    return [batch.tolist() for batch in dealt]
 
 
 @given(SHAPES, st.integers(1, 9), st.integers(0, 5))
@@ -49,7 +54,6 @@ def test_parts_hold_the_windows_of_their_texts_within_the_budget(
 def test_the_same_seed_deals_the_same_batches_and_another_pass_others() -> None:
     tokens = tokens_of([[1 + n % 7] for n in range(50)])
     one, two = Batches(tokens, 8, 64, seed=3), Batches(tokens, 8, 64, seed=3)
-    as_lists = lambda dealt: [batch.tolist() for batch in dealt]  # noqa: E731
     assert as_lists(one.epoch(1)) == as_lists(two.epoch(1))
     assert as_lists(one.epoch(1)) != as_lists(one.epoch(2))
     assert as_lists(one.epoch(1)) != as_lists(Batches(tokens, 8, 64, seed=4).epoch(1))

@@ -47,5 +47,5 @@ def test_a_window_takes_all_that_the_base_offers_and_not_more(tiny_base: Path) -
     base = resolve(str(tiny_base))
     assert text_limits(base, TrainSettings()).max_tokens == 64
     assert text_limits(base, TrainSettings(max_tokens=16, long="windows", overlap=3)).overlap == 3
-    with pytest.raises(UsageError, match="more than .* can read at once"):
+    with pytest.raises(UsageError, match=r"more than .* can read at once"):
         text_limits(base, TrainSettings(max_tokens=65))

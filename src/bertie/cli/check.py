@@ -13,7 +13,9 @@ from bertie.config import DataSettings, TrainSettings
 
 @with_settings
 def check(
-    data: Annotated[list[Path], typer.Argument(help="Labelled files; several are the splits of one set, training first.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Labelled files; several are the splits of one set, training first.")
+    ],
     settings: DataSettings,
     base: Annotated[str, typer.Option(help="Base whose tokenizer counts the tokens.")] = "minilm",
     json: Json = False,
@@ -45,7 +47,7 @@ def _print(report: dict) -> None:  # type: ignore[type-arg]
     lengths = f"{report['words'].get('median', 0)} words in the median, {report['words'].get('longest', 0)} at most"
     line(f"{report['rows']} rows, {report['kind']}{', pairs' if report['pairs'] else ''}; {lengths}")
     if tokens:
-        line(f"tokens: {tokens['median']} in the median, {tokens['p95']} at the 95th percentile, {tokens['longest']} at most")
+        line(f"tokens: {tokens['median']} in the median, 95 % up to {tokens['p95']}, {tokens['longest']} at most")
     line()
     table(["label", "rows"], [[label, str(count)] for label, count in report["labels"].items()])
     for problem in report["problems"]:

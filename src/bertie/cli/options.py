@@ -22,7 +22,9 @@ from bertie.talk import Talk
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines to stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file, bertie.toml if not given.", metavar="FILE")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings file, bertie.toml if not given.", metavar="FILE")
+]
 Model = Annotated[Path, typer.Argument(help="A run, a bundle, or a .tar.gz of a bundle.", show_default=False)]
 
 
@@ -70,7 +72,9 @@ def _flags(model: type[Settings]) -> list[inspect.Parameter]:
         if not isinstance(annotation, UnionType):
             annotation = annotation | None
         parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option])
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option]
+            )
         )
     return parameters
 

@@ -20,7 +20,9 @@ CHUNK = 256
 
 def predict(
     model: Model,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts; without any, lines of stdin.", show_default=False)] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts; without any, lines of stdin.", show_default=False)
+    ] = None,
     pair: Annotated[
         list[str] | None, typer.Option("--pair", help="The second text of each pair, as often as there are texts.")
     ] = None,

@@ -13,12 +13,16 @@ from bertie.config import DataSettings, SplitSettings, TrainSettings
 
 @with_settings
 def train(
-    data: Annotated[Path, typer.Argument(help="Labelled texts: CSV, TSV, JSON Lines, Parquet (also .gz), or a folder.")],
+    data: Annotated[
+        Path, typer.Argument(help="Labelled texts: CSV, TSV, JSON Lines, Parquet (also .gz), or a folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run, which is made.", metavar="RUN")],
     data_settings: DataSettings,
     split_settings: SplitSettings,
     settings: TrainSettings,
-    valid: Annotated[Path | None, typer.Option(help="Validation rows; cut from DATA if not given.", metavar="FILE")] = None,
+    valid: Annotated[
+        Path | None, typer.Option(help="Validation rows; cut from DATA if not given.", metavar="FILE")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="Test rows; cut from DATA if not given.", metavar="FILE")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there already.")] = False,
     json: Json = False,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bertie.errors import need
 from bertie.evaluate.metrics import log_loss
-from bertie.scores import Decision, probabilities
+from bertie.scores import Decision, chosen, probabilities
 
 
 def calibrate(logits: NDArray[Any], targets: NDArray[np.int64], decision: Decision) -> Decision:
@@ -22,7 +22,10 @@ def calibrate(logits: NDArray[Any], targets: NDArray[np.int64], decision: Decisi
 
 
 def temperature(logits: NDArray[Any], targets: NDArray[np.int64], decision: Decision) -> float:
-    """Return the temperature between 1/20 and 20 with the smallest log loss (Guo et al. 2017, arXiv 1706.04599)."""
+    """Return the temperature between 1/20 and 20 with the smallest log loss (Guo et al. 2017, arXiv 1706.04599).
+
+    It is 1 where no row is wrong: such rows ask for endless confidence, and know nothing of rows to come.
+    """
     try:
         from scipy.optimize import minimize_scalar  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -32,10 +35,13 @@ def temperature(logits: NDArray[Any], targets: NDArray[np.int64], decision: Deci
         tried = replace(decision, temperature=float(np.exp(log_temperature)))
         return log_loss(targets, probabilities(logits, tried), single=decision.kind == "single-label")
 
+    plain = replace(decision, temperature=1.0, thresholds=())
+    picked = chosen(probabilities(logits, plain), plain)
+    if (picked == targets.astype(bool)).all():
+        return 1.0
     bound = float(np.log(20))
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
-    # A perfectly separated validation set asks for no temperature at all; then leave the model as it is.
-    return float(np.exp(found.x)) if found.fun < loss(0.0) and abs(found.x) < bound * 0.99 else 1.0
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
 def thresholds(scores: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[float, ...]:

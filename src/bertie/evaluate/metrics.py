@@ -54,6 +54,7 @@ def reliability(
         confidence, right = scores.max(axis=1), (targets.astype(bool) & picked).any(axis=1)
     else:
         confidence, right = scores.ravel(), targets.astype(bool).ravel()
+    right = np.asarray(right)
     places = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins = []
     for place in np.unique(places):
@@ -68,9 +69,7 @@ def reliability(
     return bins
 
 
-def calibration_error(
-    targets: NDArray[np.int64], scores: Array, picked: NDArray[np.bool_], *, single: bool
-) -> float:
+def calibration_error(targets: NDArray[np.int64], scores: Array, picked: NDArray[np.bool_], *, single: bool) -> float:
     """Return the expected calibration error over equal-width bins (Naeini et al. 2015, Guo et al. 2017)."""
     bins = reliability(targets, scores, picked, single=single)
     rows = sum(part["rows"] for part in bins)

@@ -16,8 +16,8 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
     """Write the report.
 
     `facts` holds `title`, `through` (what was measured), `on` (which texts), `labels`, `metrics` as `measure` returns
-    them, `table` of names and values; and, empty where unknown, `baselines`, `reliability`, `training`, `curve` with its
-    `metric`, `problems`, `next`.
+    them, `table` of names and values; and, empty where unknown, `baselines`, `reliability`, `training`, `curve` with
+    its `metric`, `problems`, `next`.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # noqa: PLC0415 - an extra
@@ -52,7 +52,9 @@ def verdict(facts: dict[str, Any]) -> str:
     model, other = facts["metrics"]["macro_f1"], best["macro_f1"]
     points = 100 * (model["value"] - other["value"])
     if model["low"] > other["high"]:
-        return f"Clearly better than {best['name']}: {points:+.1f} points of macro-F1, and the intervals do not overlap."
+        return (
+            f"Clearly better than {best['name']}: {points:+.1f} points of macro-F1, and the intervals do not overlap."
+        )
     if points > 0:
         return (
             f"Better than {best['name']} by {points:.1f} points of macro-F1, but the intervals overlap: "

@@ -12,11 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bertie import disk
 from bertie.config import SplitSettings, TrainSettings
 from bertie.data.check import check
 from bertie.data.examples import Examples, from_lists
 from bertie.data.split import split
-from bertie import disk
 from bertie.errors import UsageError, need
 from bertie.runtime.classifier import Classifier, load
 from bertie.scores import chosen
@@ -68,7 +68,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parts = split(examples, (shares.valid_share,), self.seed)
         base = resolve(settings.base)
         limits = text_limits(base, settings)
-        self._types = {str(label): label for label in np.unique(np.asarray(y))} if examples.kind == "single-label" else {}
+        self._types = (
+            {str(label): label for label in np.unique(np.asarray(y))} if examples.kind == "single-label" else {}
+        )
         with tempfile.TemporaryDirectory(prefix="bertie-") as name:
             run = Path(name)
             encoder = text_encoder(base, limits)
@@ -125,7 +127,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _texts(values: Sequence[Any]) -> list[Text]:
-    return [str(value) if isinstance(value, str) else tuple(map(str, value)) for value in values]
+    return [str(value) if isinstance(value, str) else (str(value[0]), str(value[1])) for value in values]
 
 
 def _examples(X: Sequence[Any], y: Sequence[Any]) -> Examples:  # noqa: N803

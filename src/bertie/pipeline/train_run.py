@@ -171,7 +171,7 @@ def finish(folder: Path, talk: Talk) -> dict[str, Any]:
             "base": facts["base"],
             "rows": facts["rows"],
             "fingerprint": facts["fingerprint"],
-            "settings": settings.model_dump(),
+            "settings": settings.model_dump() | {"base": facts["base"]["name"]},
         },
     )
     manifest = export(folder / "checkpoint", folder / "bundle", plan, run.split("valid"), quality)
@@ -219,4 +219,3 @@ def _report(run: Run, results: dict[str, Any], parity: dict[str, Any]) -> dict[s
         "problems": facts["problems"],
         "next": [f"bertie predict {run.folder} 'your text'", f"bertie serve {run.folder}"],
     }
-

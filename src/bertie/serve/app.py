@@ -26,7 +26,10 @@ ANSWER: dict[str, Any] = {
     "type": "object",
     "required": ["label", "score", "scores"],
     "properties": {
-        "label": {"type": ["string", "null"], "description": "The chosen label; null where none is over its threshold."},
+        "label": {
+            "type": ["string", "null"],
+            "description": "The chosen label; null where none is over its threshold.",
+        },
         "score": {"type": "number", "description": "The probability of the chosen label."},
         "scores": {"type": "object", "additionalProperties": {"type": "number"}},
         "labels": {"type": "array", "items": {"type": "string"}, "description": "In multi-label tasks, all chosen."},
@@ -96,7 +99,10 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         summary="Classify one text, or several",
         response_class=Response,
         responses={
-            200: {"description": "One answer, or one for each text", "content": _json({"anyOf": [ANSWER, _list(ANSWER)]})},
+            200: {
+                "description": "One answer, or one for each text",
+                "content": _json({"anyOf": [ANSWER, _list(ANSWER)]}),
+            },
             400: _problem("Not JSON"),
             413: _problem("Body or list over the limit"),
             415: _problem("Another content type than JSON"),
@@ -116,7 +122,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def hide_failures(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
             return await follow(request)
-        except Exception as error:  # noqa: BLE001 - the client must get an answer, and no traceback
+        except Exception as error:
             return explained(error)
 
     return app
@@ -134,7 +140,9 @@ async def read_body(request: Request, most: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            raise RequestTooLarge(f"the body is over {most} bytes.", expected=f"at most {most}", hint="send fewer texts")
+            raise RequestTooLarge(
+                f"the body is over {most} bytes.", expected=f"at most {most}", hint="send fewer texts"
+            )
     return bytes(body)
 
 

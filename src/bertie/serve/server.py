@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,7 +37,9 @@ async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str],
     endpoint = Endpoint(settings)
     app = make_app(endpoint)
     listener = _bind(settings)
-    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS))
+    server = _Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    )
     server.endpoint = endpoint
     failure: list[BertieError] = []
 
@@ -66,8 +68,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _background(work: Callable[[], object]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work())
     try:
         yield
     finally:

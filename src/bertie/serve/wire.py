@@ -30,7 +30,7 @@ def read(body: bytes, content_type: str, *, pairs: bool, max_texts: int) -> Ask:
     Raises RequestUnsupported for another content type, RequestError for a body that is no JSON, RequestTooLarge for
     too many texts, RequestInvalid for JSON of another shape or a text with nothing in it.
     """
-    kind = content_type.split(";")[0].strip().lower()
+    kind = content_type.partition(";")[0].strip().lower()
     if kind not in JSON_TYPES:
         raise RequestUnsupported(f"the content type {kind!r} is not known here.", expected="application/json")
     if not body.strip():

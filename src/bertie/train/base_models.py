@@ -64,14 +64,15 @@ def resolve(name: str) -> Base:
     from the hub's cache or the hub. Raises UsageError where it is nowhere to be found.
     """
     if Path(name).is_dir():
-        return _from_folder(name, "folder", Path(name))
+        # Its name alone: a path of this machine has no place in a bundle that travels.
+        return _from_folder(Path(name).resolve().name, "folder", Path(name))
     folder = _packaged(name)
     if folder is not None:
         return _from_folder(name, SHORT_NAMES[name], folder)
     if name not in SHORT_NAMES and "/" not in name:
         raise UsageError(
             f"there is no base model {name!r}.",
-            expected=f"a folder, one of {', '.join(SHORT_NAMES)}, or a Hugging Face id like 'google-bert/bert-base-uncased'",
+            expected=f"a folder, one of {', '.join(SHORT_NAMES)}, or a Hugging Face id: 'google-bert/bert-base-uncased'",
             hint=nearest(name, SHORT_NAMES),
         )
     repository = SHORT_NAMES.get(name, name)

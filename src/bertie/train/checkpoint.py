@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, cast
 
 from bertie import disk
 from bertie.train.base_models import Base
@@ -32,7 +31,7 @@ def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> No
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     with quiet(), disk.folder(path, replace=True) as stage:
-        cast("Any", model.classifier).save_pretrained(stage)
+        model.classifier.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
 
 

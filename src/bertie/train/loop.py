@@ -74,7 +74,7 @@ def fit(
             with machine.autocast():
                 logits = model(windows, torch.from_numpy(part.rows).to(machine.device), len(part.texts))
             share = loss(logits, part.texts) / weight
-            scaler.scale(share).backward()
+            scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             total += share.detach()
         for group in optimizer.param_groups:
             group["lr"] = schedule(update)

@@ -18,7 +18,9 @@ UNBALANCED = 3.0
 class Loss:
     """The loss of the texts of one set, summed so that the parts of a batch add up."""
 
-    def __init__(self, targets: NDArray[np.int64], kind: Kind, weights: NDArray[np.float32], device: torch.device) -> None:
+    def __init__(
+        self, targets: NDArray[np.int64], kind: Kind, weights: NDArray[np.float32], device: torch.device
+    ) -> None:
         self._kind = kind
         self._weights = torch.from_numpy(weights).to(device)
         if kind == "single-label":

@@ -26,7 +26,7 @@ def choose(settings: TrainSettings) -> Machine:
 def _bf16_is_faster(device: torch.device) -> bool:
     """Measure it: a CPU without bf16 instructions emulates them, many times slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return _seconds(device, torch.bfloat16) < 0.8 * _seconds(device, torch.float32)
 
 

@@ -19,6 +19,8 @@ Inputs: TypeAlias = dict[str, Tensor]
 class PooledClassifier(nn.Module):
     """A sequence classifier over texts of several windows: the logits of a text are the mean over its windows."""
 
+    classifier: Any  # one of transformers' *ForSequenceClassification
+
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
@@ -63,7 +65,7 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' bars and load report away: those are not ours, and that the head is new is what was asked for."""
+    """Keep transformers' bars and load report away; that the head is new is what was asked for."""
     from transformers.utils import logging  # noqa: PLC0415
 
     before: Any = logging.get_verbosity()

@@ -166,16 +166,16 @@ class _Trainer:
                     hint="try --precision fp32, or a lower --learning-rate",
                 )
             rate = tokens / (time.perf_counter() - started)
-            _write(log, {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate})
+            _write(
+                log, {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
+            )
             best = f"  best {self.job.settings.metric} {self.best[self.job.settings.metric]:.3f}" if self.best else ""
             bar.advance(note=f"loss {loss:.3f}{best}")
 
     def validate(self) -> dict[str, float]:
         """Return headline metrics and log loss on the validation rows."""
         settings, decision = self.job.settings, self.job.decision
-        logits = logits_of(
-            self.model, self.valid_tokens, self.machine, self.job.encoder.pad_id, settings.batch_tokens
-        )
+        logits = logits_of(self.model, self.valid_tokens, self.machine, self.job.encoder.pad_id, settings.batch_tokens)
         if not np.isfinite(logits).all():
             raise TrainingError("the model's scores are no numbers any more.", hint="try --precision fp32")
         scores = probabilities(logits, decision)
@@ -236,4 +236,3 @@ def _optimizer(model: PooledClassifier, settings: TrainSettings) -> torch.optim.
 def _write(log: Any, line: dict[str, float]) -> None:
     log.write(json.dumps(line) + "\n")
     log.flush()
-

@@ -1,0 +1,43 @@
+# The verbs of the project. CI calls these, and nothing else.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= python3
+
+.PHONY: demo test test-fast check format docs clean
+
+DEMO ?= demo
+
+demo: $(READY)  ## the main job on the data that ships with the package
+	$(BIN)/bertie demo --dir $(DEMO) --overwrite
+
+test: $(READY)  ## everything, slow tests too
+	$(BIN)/python -m pytest -q
+
+test-fast: $(READY)  ## all but the slow tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(READY)  ## prints nothing but what is wrong
+	@$(BIN)/ruff format --quiet --diff .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
+	@$(BIN)/python -m benchmarks.tables --check
+
+format: $(READY)
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+docs: $(READY)  ## docs/benchmarks.md from the records
+	$(BIN)/python -m benchmarks.tables
+
+# torch is named with its version, so that no other package can bring a newer build with it.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,serve]" --group dev
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .lint-imports.log

@@ -1,0 +1,154 @@
+"""Every command and every Python block of the README and the guides runs, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/guides/data.md", "docs/guides/training.md", "docs/guides/serving.md")
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+NOT_RUN = {
+    "source .venv/bin/activate": "the test has the environment on its path already",
+    "make test": "that is this test",
+}
+
+# What a reader has at hand where a Python block needs more than it shows.
+PREAMBLE = """
+import csv, warnings
+warnings.simplefilter("error")
+with open("demo/data/valid.csv", encoding="utf-8", newline="") as file:
+    rows = list(csv.DictReader(file))
+texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
+"""
+
+
+def blocks() -> Iterator[tuple[str, str, str]]:
+    for page in PAGES:
+        for kind, body in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+            yield page, kind, body
+
+
+class Reader:
+    """Types what the documentation says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.servers: list[subprocess.Popen[bytes]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        self.environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
+
+    def type(self, line: str) -> str:
+        line = line.replace("8080", self.port)
+        if line == "make demo":
+            line = f"make -C {ROOT} demo DEMO={self.folder / 'demo'}"
+        if line.startswith("bertie serve"):
+            self.serve(line)
+            return ""
+        done = subprocess.run(
+            line,
+            shell=True,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def serve(self, line: str) -> None:
+        self.stop()
+        self.servers.append(subprocess.Popen(line.split(), cwd=self.folder, env=self.environment))
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=5).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        pytest.fail(f"{line} never became ready")
+
+    def python(self, body: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", PREAMBLE + body],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{body}\n{done.stderr}"
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.terminate()
+            server.wait(30)
+        self.servers.clear()
+
+
+@pytest.mark.slow
+def test_every_documented_command_runs(tmp_path: Path) -> None:
+    if shutil.which("make") is None or shutil.which("curl") is None:
+        pytest.skip("make and curl are what the documentation uses")
+    reader = Reader(tmp_path)
+    said: dict[str, str] = {}
+    try:
+        for _, kind, body in blocks():
+            if kind == "python":
+                reader.python(body)
+                continue
+            for line in filter(None, map(str.strip, body.splitlines())):
+                if line not in NOT_RUN:
+                    said[line] = reader.type(line)
+    finally:
+        reader.stop()
+
+    demo = said["make demo"]
+    ours, simple = (_macro_f1(demo, name) for name in ("this model", "tf-idf"))
+    assert ours > simple + 0.05, demo
+    seconds = re.search(r"done in (\d+) s", demo)
+    assert seconds is not None
+    assert int(seconds[1]) < 300
+    assert '"label"' in said["curl localhost:8080/invocations -d '\"Where is my parcel?\"'"]
+
+
+def _macro_f1(output: str, name: str) -> float:
+    line = next(line for line in output.splitlines() if line.startswith(name))
+    return float(line.removeprefix(name).split()[4])
+
+
+def test_the_documentation_has_commands_and_few_of_them_are_left_out() -> None:
+    lines = [line for _, kind, body in blocks() if kind == "bash" for line in body.splitlines() if line.strip()]
+    assert len(lines) > 10
+    assert set(NOT_RUN) <= set(lines)
+
+
+def test_a_broken_command_would_be_seen(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="there is no file"):
+        Reader(tmp_path).type("bertie check nowhere.csv")
+    (tmp_path / "demo" / "data").mkdir(parents=True)
+    (tmp_path / "demo" / "data" / "valid.csv").write_text("text,label\n")
+    with pytest.raises(AssertionError, match="has no attribute"):
+        Reader(tmp_path).python("import bertie\nbertie.nothing")
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
