@@ -28,7 +28,7 @@ app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - the callback's signature is Typer's
+def _version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"bertie {__version__}\n")
         raise typer.Exit

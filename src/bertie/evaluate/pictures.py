@@ -28,7 +28,11 @@ def confusion(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(3.2, 0.55 * len(labels) + 1.6)
     with _figure(size, size) as (axes, done):
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        # Drawn as shapes, not as an image: the page's security policy allows no image, not even an embedded one.
+        centres = np.arange(len(labels))
+        axes.pcolormesh(centres, centres, shares, cmap="Blues", vmin=0, vmax=1, shading="nearest")
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
         for row in range(len(labels)):
             for column in range(len(labels)):
                 if counts[row, column]:

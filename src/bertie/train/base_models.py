@@ -72,7 +72,7 @@ def resolve(name: str) -> Base:
     if name not in SHORT_NAMES and "/" not in name:
         raise UsageError(
             f"there is no base model {name!r}.",
-            expected=f"a folder, one of {', '.join(SHORT_NAMES)}, or a Hugging Face id: 'google-bert/bert-base-uncased'",
+            expected=f"a folder, one of {', '.join(SHORT_NAMES)}, or a hub id like 'google-bert/bert-base-uncased'",
             hint=nearest(name, SHORT_NAMES),
         )
     repository = SHORT_NAMES.get(name, name)
