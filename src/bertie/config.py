@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +23,9 @@ FILE = "bertie.toml"
 class Settings(BaseModel):
     """The settings of one stage. Unknown names are errors that name the nearest one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    command: ClassVar[str] = "train"
+    """The command whose help explains these settings."""
 
     @classmethod
     def section(cls) -> str:
@@ -57,7 +59,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise _sentence(error, origin, cls.section()) from None
+            raise _sentence(error, origin, cls) from None
 
     @classmethod
     def _from_file(cls, file: Path | None) -> dict[str, Any]:
@@ -65,11 +67,16 @@ class Settings(BaseModel):
         if file is None and not path.is_file():
             return {}
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UsageError(f"cannot read the settings in {path}: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        known = [settings.section() for settings in Settings.__subclasses__()]
+        for name in tables:
+            if name not in known:
+                hint = nearest(name, known) or f"known are {', '.join(known)}"
+                raise UsageError(f"{path}: there is no table of settings {name!r}.", hint=hint)
         table = tables.get(cls.section(), {})
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {cls.section()!r} is not a table.", expected=f"a line [{cls.section()}]")
@@ -103,29 +110,38 @@ class Settings(BaseModel):
         return tomlkit.dumps(document)
 
 
-def _sentence(error: ValidationError, origin: Mapping[str, str], section: str) -> UsageError:
+def _sentence(error: ValidationError, origin: Mapping[str, str], settings: type[Settings]) -> UsageError:
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else section
+    name = str(first["loc"][0]) if first["loc"] else settings.section()
     given = "" if isinstance(first["input"], dict) else f" {first['input']!r}"
     return UsageError(
         f"{origin.get(name, 'the settings')}: {name} cannot be{given}.",
         expected=first["msg"],
-        hint=f"see bertie {section} --help",
+        hint=f"see bertie {settings.command} --help",
     )
 
 
 class DataSettings(Settings):
     """How to read a file of labelled texts."""
 
+    # In a file a position is naturally written as a number.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     text_column: str | None = Field(None, description="Column of the text: a name, or a position counted from 0.")
     pair_column: str | None = Field(None, description="Column of the second text, for tasks about text pairs.")
     label_column: str | None = Field(None, description="Column of the label: a name, or a position counted from 0.")
     label_separator: str | None = Field(
-        None, description="Separator between several labels of one text, for example ';'. Makes the task multi-label."
+        None,
+        min_length=1,
+        description="Separator between several labels of one text, for example ';'. Makes the task multi-label.",
     )
     header: bool = Field(True, description="Whether the first line of a CSV or TSV file holds the column names.")
     delimiter: str | None = Field(
-        None, description="Separator of columns; found from the first line and the file's ending if not given."
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r'[^"\r\n]',
+        description="Separator of columns; found from the first line and the file's ending if not given.",
     )
     quoting: Literal["auto", "standard", "none"] = Field(
         "auto", description='Whether "..." encloses a field (standard) or quotes are plain characters (none).'
@@ -194,6 +210,8 @@ class TrainSettings(Settings):
 
 class ServeSettings(Settings):
     """How to serve a model over HTTP."""
+
+    command: ClassVar[str] = "serve"
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network interface.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

@@ -5,6 +5,7 @@ Each is written beside its place under a temporary name, flushed to the disk, th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -23,7 +24,14 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all. Raises OutputError if it cannot be written."""
+    try:
+        _write_text(path, text)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -56,20 +64,27 @@ def folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         stage.chmod(0o755)
         for file in stage.rglob("*"):
             _flush(file)
+        if not replace:
+            refuse_filled(path)  # again: somebody else may have written there in the meantime
         _swap(stage, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}.", hint="free some disk space") from error
+        raise _unwritten(path, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 def refuse_filled(path: Path) -> None:
-    """Raise OutputError if there is a file or a folder with something in it."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    """Raise OutputError if something is there other than an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputError(
             f"{path} exists already and is not empty.",
             hint="choose another place, or add --overwrite to replace it",
         )
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return OutputError(f"cannot write {path}: {error.strerror or error}.", hint="free some disk space" if full else "")
 
 
 def _flush(path: Path) -> None:
@@ -79,11 +94,18 @@ def _flush(path: Path) -> None:
 
 
 def _swap(stage: Path, path: Path) -> None:
-    """Put `stage` in the place of `path`; the old content goes only after the new is there."""
+    """Put `stage` in the place of `path`; the old content goes only after the new is there, or comes back."""
     if not path.exists():
         stage.rename(path)
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    path.rename(old / path.name)
-    stage.rename(path)
+    kept = old / "kept"
+    try:
+        path.rename(kept)
+        stage.rename(path)
+    except BaseException:
+        if kept.exists():
+            kept.rename(path)
+        old.rmdir()
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -99,6 +99,14 @@ class TextEncoder:
         chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
         return _join([self._flatten(self._windows(chunk)) for chunk in chunks])
 
+    def count(self, texts: Sequence[Text]) -> NDArray[np.int64]:
+        """Return how many tokens each text has as a whole, special tokens included."""
+        counts: list[int] = []
+        for start in range(0, len(texts), CHUNK):
+            encodings = self._whole.encode_batch_fast(list(texts[start : start + CHUNK]))
+            counts.extend(len(encoding.ids) for encoding in encodings)
+        return np.asarray(counts, dtype=np.int64)
+
     def _windows(self, texts: Sequence[Text]) -> list[list[Encoding]]:
         """Return the windows of each text, all of them, however many."""
         for text in texts:

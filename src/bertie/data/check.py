@@ -18,6 +18,9 @@ from bertie.tokens import Text
 ROWS_SHOWN = 20
 """Row numbers listed of each problem; the count is always of all."""
 
+LABELS_SHOWN = 5
+"""Labels named in one message; a wrong column can have as many as rows."""
+
 IMBALANCE = 20
 """A label this many times rarer than the commonest is worth a warning."""
 
@@ -103,21 +106,24 @@ def drop(examples: Examples, kinds: str) -> tuple[Examples, dict[str, int]]:
     for kind in wanted:
         if kind not in DROPPABLE:
             raise UsageError(f"rows cannot be dropped for {kind!r}.", hint=nearest(kind, DROPPABLE) or str(DROPPABLE))
-    counts: dict[str, int] = {}
+    counts = dict.fromkeys(wanted, 0)
     if "bad-row" in wanted:
         counts["bad-row"] = len(examples.bad)
         examples.bad.clear()
-    for kind in wanted:
-        rows = dict(_row_kinds(examples)).get(kind, [])
-        if kind == "label-once":
-            rows = [row for found in _once(examples).values() for row in found]
-        counts.setdefault(kind, len(rows))
-        if rows:
+    # Labels last, and again: every row that goes can leave another label with one row alone.
+    for kind in [kind for kind in DROPPABLE if kind in wanted]:
+        while gone := _droppable_rows(examples, kind):
+            counts[kind] += len(gone)
             bad = examples.bad
-            gone = set(rows)
             examples = examples.take([row for row in range(len(examples)) if row not in gone])
             examples.bad = bad
     return examples, counts
+
+
+def _droppable_rows(examples: Examples, kind: str) -> set[int]:
+    if kind == "label-once":
+        return {row for found in _once(examples).values() for row in found}
+    return set(dict(_row_kinds(examples)).get(kind, []))
 
 
 def _problem(kind: str, severity: Literal["error", "warning"], examples: Examples, rows: list[int], message: str) -> Problem:
@@ -161,7 +167,8 @@ def _is_damaged(text: Text) -> bool:
 def _repeats(examples: Examples) -> Iterator[Problem]:
     groups: dict[int, list[int]] = defaultdict(list)
     for row, text in enumerate(examples.texts):
-        groups[key(text)].append(row)
+        if not _is_empty(text):  # these have a problem of their own
+            groups[key(text)].append(row)
     repeated = [rows for rows in groups.values() if len(rows) > 1]
     conflicts = [rows for rows in repeated if len({frozenset(examples.labels[row]) for row in rows}) > 1]
     again = [row for rows in repeated for row in rows[1:]]
@@ -176,19 +183,33 @@ def _repeats(examples: Examples) -> Iterator[Problem]:
 def _label_problems(examples: Examples) -> Iterator[Problem]:
     counts = Counter(label for labels in examples.labels for label in labels if label)
     if len(counts) < (2 if examples.kind == "single-label" else 1):
-        names = ", ".join(map(repr, counts)) or "none"
-        yield _problem("single-label", "error", examples, [], f"a classifier needs two labels; there is only {names}.")
+        needed = "two labels" if examples.kind == "single-label" else "a label"
+        found = ", ".join(f"only {label!r}" for label in counts) or "none"
+        yield _problem("single-label", "error", examples, [], f"a classifier needs {needed}; there is {found}.")
         return
-    for label, rows in _once(examples).items():
-        other = nearest(label, set(counts) - {label})
-        message = f"the label {label!r} occurs once, so it cannot be both learned and measured{', ' + other if other else ''}."
-        yield _problem("label-once", "error", examples, rows, message)
+    once = _once(examples)
+    if once:
+        rows = sorted(row for found_rows in once.values() for row in found_rows)
+        yield _problem("label-once", "error", examples, rows, _once_message(list(once), counts))
     common = max(counts.values())
     rare = {label: count for label, count in counts.items() if 1 < count and count * IMBALANCE < common}
     if rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in rare.items())
         yield _problem("imbalance", "warning", examples, [], f"rare beside the commonest label ({common} rows): {listed}.")
     yield from _alike(examples, counts)
+
+
+def _once_message(once: list[str], counts: Counter[str]) -> str:
+    """Name the first labels that occur once, each with the label it may be a slip of the pen for."""
+    usual = [label for label, count in counts.items() if count > 1]
+    named = []
+    for label in once[:LABELS_SHOWN]:
+        other = nearest(label, usual)
+        named.append(f"{label!r}{f' ({other})' if other else ''}")
+    if len(once) == 1:
+        return f"the label {named[0]} occurs once, so it cannot be both learned and measured."
+    more = f" and {len(once) - LABELS_SHOWN} more" if len(once) > LABELS_SHOWN else ""
+    return f"{len(once)} labels occur once, so they cannot be both learned and measured: {', '.join(named)}{more}."
 
 
 def _once(examples: Examples) -> dict[str, list[int]]:
@@ -202,7 +223,9 @@ def _once(examples: Examples) -> dict[str, list[int]]:
 def _alike(examples: Examples, counts: Counter[str]) -> Iterator[Problem]:
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in counts:
-        spellings[re.sub(r"[\W_]+", "", label.casefold())].append(label)
+        # Without a letter the signs are what tells labels apart: '+' and '-', '1' and '-1'.
+        letters = any(character.isalpha() for character in label)
+        spellings[re.sub(r"[\W_]+", "", label.casefold()) if letters else label].append(label)
     for labels in spellings.values():
         if len(labels) > 1:
             names = ", ".join(map(repr, labels))
@@ -213,7 +236,7 @@ def _leakage(files: Sequence[Examples]) -> Iterator[Problem]:
     seen: dict[int, str] = {}
     for examples in files:
         keys = [key(text) for text in examples.texts]
-        leaked = [row for row, found in enumerate(keys) if found in seen]
+        leaked = [row for row, found in enumerate(keys) if found in seen and not _is_empty(examples.texts[row])]
         if leaked:
             other = seen[keys[leaked[0]]]
             message = f"{_rows(len(leaked))} stand in {other} too: what is measured on them is too good to be true."

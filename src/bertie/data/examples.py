@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from bertie.config import DataSettings
 from bertie.data.sources import BadRow, Record, open_source
 from bertie.disk import write_text
-from bertie.errors import ColumnMissing, DataError, nearest
+from bertie.errors import ColumnMissing, DataError, DataUnreadable, nearest
 from bertie.scores import Kind
 from bertie.tokens import Text
 
 TEXT_NAMES = ("text", "sentence", "message", "content", "body", "review", "comment", "inputs")
 PAIR_NAMES = ("text_pair", "sentence2")
 LABEL_NAMES = ("label", "labels", "class", "category", "target")
+
+NO_NAMES = (dict, list, tuple, set, frozenset, bytes)
+"""Types of values that are no label, whatever they hold."""
 
 
 @dataclass
@@ -55,7 +58,9 @@ class Examples:
     def label_names(self) -> tuple[str, ...]:
         """Return the labels that occur: numbers in their order, names in alphabetical order."""
         names = {name for labels in self.labels for name in labels}
-        return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+        # Only ASCII: int() knows neither '²', which is a digit too, nor numbers of thousands of digits.
+        numbers = {name: int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 20}
+        return tuple(sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name)))
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Return which labels are right, [rows, labels] of 0 and 1.
@@ -161,11 +166,10 @@ def _column(known: list[str], role: str, wanted: str | None, usual: tuple[str, .
                 expected=f"a column named {usual[0]!r}; this file has {', '.join(known)}",
                 hint=f"name it with --{role}-column",
             )
-        return found
-    if wanted in known:
-        return wanted
-    if wanted.isdigit() and int(wanted) < len(known):
-        return known[int(wanted)]
+        return _unique(known, role, found, path)
+    positions = {str(position): name for position, name in enumerate(known)}
+    if wanted in known or wanted in positions:
+        return _unique(known, role, wanted if wanted in known else positions[wanted], path)
     raise ColumnMissing(
         f"{path}: there is no {role} column {wanted!r}.",
         expected=f"one of {', '.join(known)}",
@@ -173,10 +177,21 @@ def _column(known: list[str], role: str, wanted: str | None, usual: tuple[str, .
     )
 
 
+def _unique(known: list[str], role: str, name: str, path: Path) -> str:
+    if known.count(name) > 1:
+        raise DataUnreadable(
+            f"{path}: {known.count(name)} columns are named {name!r}.",
+            expected=f"one column of that name for the {role}",
+            hint="rename the others",
+        )
+    return name
+
+
 def _optional(known: list[str], wanted: str | None, path: Path) -> str | None:
     if wanted is not None:
         return _column(known, "pair", wanted, PAIR_NAMES, path)
-    return next((name for name in known if name.lower() in PAIR_NAMES), None)
+    found = next((name for name in known if name.lower() in PAIR_NAMES), None)
+    return None if found is None else _unique(known, "pair", found, path)
 
 
 def _string(row: Record, column: str) -> str:
@@ -185,23 +200,40 @@ def _string(row: Record, column: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"the text in column {column!r} is {type(value).__name__}, not a string")
-    return value
+    return _unbroken(value)
+
+
+def _unbroken(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} of {text[:20]!r} is half a character (a lone surrogate)") from None
+    return text
 
 
 def _label(value: object) -> str:
     """Return a label's name; numbers and truth values of JSON and Parquet become their usual spelling."""
     if value is None:
         return ""
-    if isinstance(value, (dict, float)) and not (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, NO_NAMES) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"the label {value!r} is no name or whole number")
     if isinstance(value, float):
         value = int(value)
-    return sys.intern(str(value).strip())
+    return sys.intern(_unbroken(str(value)).strip())
 
 
 def from_lists(texts: Sequence[Text], labels: Sequence[Any], name: str = "the data") -> Examples:
-    """Return examples from Python sequences; a label that is a list, tuple or set makes the task multi-label."""
-    several = any(isinstance(label, (list, tuple, set, frozenset)) for label in labels)
-    rows = [tuple(map(_label, label)) if several else (_label(label),) for label in labels]
+    """Return examples from Python sequences; a label that is a list, tuple or set makes the task multi-label.
+
+    Raises DataError for a label that is no name or whole number.
+    """
+    lists = (list, tuple, set, frozenset)
+    several = any(isinstance(label, lists) for label in labels)
+    rows: list[tuple[str, ...]] = []
+    for row, label in enumerate(labels):
+        try:
+            rows.append(tuple(dict.fromkeys(map(_label, label if isinstance(label, lists) else (label,)))))
+        except ValueError as error:
+            raise DataError(f"{name}, row {row}: {error}.") from None
     kind: Kind = "multi-label" if several else "single-label"
     return Examples(name, list(texts), rows, list(range(len(rows))), kind=kind)

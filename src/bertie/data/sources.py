@@ -6,6 +6,7 @@ out as a `BadRow`, so that the caller can name all of them at once.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -50,21 +51,34 @@ def open_source(path: Path, settings: DataSettings) -> Source:
 
     Raises DataNotFound or DataUnreadable; reading the rows raises DataUnreadable for broken bytes.
     """
+    try:
+        return _opened(path, settings)
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+        raise _unreadable(path, settings, error) from error
+
+
+def _opened(path: Path, settings: DataSettings) -> Source:
     if path.is_dir():
         return _folder(path, settings)
     if not path.exists():
         raise DataNotFound(f"there is no file {path}.", hint=_neighbour(path))
-    suffix = next((s.lower() for s in reversed(path.suffixes) if s.lower() != ".gz"), "")
+    suffix = _ending(path)
     opener = OPENERS.get(suffix)
     if opener is None:
         raise DataUnreadable(
             f"{path}: cannot tell the format from the ending {suffix!r}.",
             expected=f"one of {', '.join(OPENERS)}, each also with .gz, or a folder with one sub-folder a label",
         )
-    try:
-        return opener(path, settings)
-    except (OSError, EOFError, zlib.error, UnicodeError) as error:
-        raise _unreadable(path, settings, error) from error
+    return opener(path, settings)
+
+
+def _ending(path: Path) -> str:
+    """Return the ending that tells the format, in lower case."""
+    return next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "")
+
+
+def _gzipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _neighbour(path: Path) -> str:
@@ -77,18 +91,29 @@ def _csv(path: Path, settings: DataSettings) -> Source:
     delimiter = settings.delimiter or _delimiter(path, first)
     quoting = csv.QUOTE_NONE if _plain_quotes(path, settings, delimiter) else csv.QUOTE_MINIMAL
     csv.field_size_limit(max(csv.field_size_limit(), LARGEST_FIELD))
-    with _text(path, settings) as file:
-        start = next(csv.reader(file, delimiter=delimiter, quoting=quoting), [])
+    try:
+        with _text(path, settings) as file:
+            start = _first_row(csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True))
+    except csv.Error as error:
+        raise DataUnreadable(
+            f"{path}: the first line does not parse: {error}.",
+            hint="correct the file, or add --quoting none if quotes are plain characters of the texts",
+        ) from error
     columns = [name.strip() for name in start] if settings.header else [str(i) for i in range(len(start))]
 
     def rows() -> Iterator[Record | BadRow]:
         with _text(path, settings) as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
             if settings.header:
-                next(reader, None)
+                _first_row(reader)
             yield from _csv_rows(reader, columns)
 
     return Source(columns, _guarded(rows(), path, settings))
+
+
+def _first_row(reader: Any) -> list[str]:
+    """Return the first row that is not an empty line, or no columns at all."""
+    return next((values for values in reader if values), [])
 
 
 def _csv_rows(reader: Any, columns: list[str]) -> Iterator[Record | BadRow]:
@@ -111,11 +136,11 @@ def _csv_rows(reader: Any, columns: list[str]) -> Iterator[Record | BadRow]:
 
 def _first_line(path: Path, settings: DataSettings) -> str:
     with _text(path, settings) as file:
-        return file.readline()
+        return next((line for line in file if line.strip("\r\n")), "")
 
 
 def _delimiter(path: Path, first: str) -> str:
-    if ".tsv" in path.suffixes or ".tab" in path.suffixes:
+    if _ending(path) in {".tsv", ".tab"}:
         return "\t"
     return max(DELIMITERS, key=first.count)
 
@@ -156,7 +181,10 @@ def _json_rows(path: Path, settings: DataSettings) -> Iterator[Record | BadRow]:
             if not text.strip():
                 continue
             try:
-                value = json.loads(text)
+                value = json.loads(text.rstrip())
+            except json.JSONDecodeError as error:
+                yield BadRow(line, f"not JSON: {error.msg} (column {error.colno})")
+                continue
             except (ValueError, RecursionError) as error:
                 yield BadRow(line, f"not JSON: {error}")
                 continue
@@ -170,16 +198,20 @@ def _parquet(path: Path, settings: DataSettings) -> Source:
     except ImportError as error:
         raise need("parquet", error) from error
     try:
-        file = parquet.ParquetFile(io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path)
-    except arrow.ArrowInvalid as error:
+        file = parquet.ParquetFile(io.BytesIO(gzip.decompress(path.read_bytes())) if _gzipped(path) else path)
+    except arrow.ArrowException as error:
         raise DataUnreadable(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from error
 
     def rows() -> Iterator[Record | BadRow]:
         line = 0
-        for batch in file.iter_batches(batch_size=8192):
-            for fields in batch.to_pylist():
-                line += 1
-                yield Record(line, fields)
+        try:
+            for batch in file.iter_batches(batch_size=8192):
+                for fields in batch.to_pylist():
+                    line += 1
+                    yield Record(line, fields)
+        except (arrow.ArrowException, UnicodeError) as error:
+            why = str(error).splitlines()[0]
+            raise DataUnreadable(f"{path}: damaged after row {line}: {why}", hint="fetch it again") from error
 
     return Source(list(file.schema_arrow.names), _guarded(rows(), path, settings))
 
@@ -191,10 +223,12 @@ def _folder(path: Path, settings: DataSettings) -> Source:
             f"the folder {path} has no texts.", expected="one sub-folder for each label, with files ending in .txt"
         )
 
+    encoding = _encoding(settings)
+
     def rows() -> Iterator[Record | BadRow]:
         for number, file in enumerate(files, start=1):
             try:
-                text = file.read_text(encoding=_encoding(settings))
+                text = file.read_text(encoding=encoding)
             except (OSError, UnicodeDecodeError) as error:
                 yield BadRow(number, f"{file.relative_to(path)}: {error}")
                 continue
@@ -214,16 +248,18 @@ OPENERS: dict[str, Callable[[Path, DataSettings], Source]] = {
 
 
 def _text(path: Path, settings: DataSettings) -> io.TextIOWrapper:
-    binary: IO[bytes] = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
-    try:
-        return io.TextIOWrapper(binary, encoding=_encoding(settings), newline="")  # type: ignore[type-var]
-    except LookupError as error:
-        binary.close()
-        raise DataUnreadable(f"there is no encoding {settings.encoding!r}.", hint="for example utf-8, cp1252") from error
+    encoding = _encoding(settings)
+    binary: IO[bytes] = gzip.open(path, "rb") if _gzipped(path) else path.open("rb")  # noqa: SIM115
+    return io.TextIOWrapper(binary, encoding=encoding, newline="")
 
 
 def _encoding(settings: DataSettings) -> str:
     """UTF-8 with or without a byte order mark, unless the user names another."""
+    try:
+        "".encode(settings.encoding)
+    except (LookupError, ValueError) as error:
+        what = f"there is no encoding {settings.encoding!r}."
+        raise DataUnreadable(what, hint="for example utf-8, cp1252") from error
     return "utf-8-sig" if settings.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else settings.encoding
 
 
@@ -249,7 +285,9 @@ def _unreadable(path: Path, settings: DataSettings, error: Exception) -> DataUnr
 
 def _broken_line(path: Path, settings: DataSettings) -> str:
     """Find the first line that does not decode; the decoder itself knows only a place in its buffer."""
-    opener = gzip.open if path.suffix == ".gz" else open
+    if "\n".encode(settings.encoding).removeprefix(codecs.BOM_UTF8) != b"\n":
+        return ""  # UTF-16 and its like: the bytes cannot be cut into lines before they are decoded
+    opener = gzip.open if _gzipped(path) else open
     with opener(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -24,7 +24,9 @@ def split(examples: Examples, shares: Sequence[float], seed: int) -> list[Exampl
         order = random.permutation(len(groups))
         start = 0
         for place, share in enumerate(shares, start=1):
-            count = _count(share, len(groups), len(shares))
+            # One text at least stays for each part still to come, and one for the rest.
+            left = len(groups) - start - (len(shares) - place) - 1
+            count = min(_count(share, len(groups), len(shares)), max(left, 0))
             parts[place].extend(row for group in order[start : start + count] for row in groups[group])
             start += count
         parts[0].extend(row for group in order[start:] for row in groups[group])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bertie.data.check import Report, check, describe, drop
 from bertie.data.examples import Examples, read
 from bertie.data.split import split
 from bertie.errors import DataError
+from bertie.scores import Kind
 from bertie.talk import Talk
 
 
@@ -47,14 +49,19 @@ class Splits:
 
 
 def read_files(paths: Sequence[Path], settings: DataSettings) -> tuple[list[Examples], dict[str, int]]:
-    """Read files and leave out what the user said to drop."""
+    """Read files, training rows first, and leave out what the user said to drop.
+
+    A label with one row is left out of the training rows alone: in the other files one row is enough to be measured.
+    """
     files: list[Examples] = []
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    kinds = settings.drop
     for path in paths:
-        examples, counts = drop(read(path, settings), settings.drop)
+        examples, counts = drop(read(path, settings), kinds)
         files.append(examples)
-        dropped = {kind: dropped.get(kind, 0) + count for kind, count in counts.items()}
-    return files, dropped
+        dropped.update(counts)
+        kinds = ",".join(kind for kind in counts if kind != "label-once")
+    return files, dict(dropped)
 
 
 def load_splits(
@@ -74,6 +81,9 @@ def load_splits(
     for kind, count in dropped.items():
         talk.say(f"left out {count} rows: {kind}")
     train, others = files[0], files[1:]
+    for part in others:
+        if not len(part):
+            raise DataError(f"{part.name} has no rows.", expected="a header and at least one row")
     given = dict(zip([path for path in (valid, test) if path is not None], others, strict=True))
     held_valid, held_test = (given.get(path) if path is not None else None for path in (valid, test))
     if held_valid is None and held_test is None:
@@ -84,6 +94,7 @@ def load_splits(
     splits = Splits(train, _filled(held_valid, data), held_test, report, dropped)
     for part in (splits.valid, splits.measured):
         same_shape(part, pairs=train.pairs)
+        same_kind(part, train.kind)
         part.targets(splits.labels)  # raises for a label that training has never seen
     return splits
 
@@ -94,6 +105,17 @@ def _filled(valid: Examples | None, data: Path) -> Examples:
             f"{data} has too few rows to cut validation rows from.", hint="add rows, or give a file with --valid"
         )
     return valid
+
+
+def same_kind(examples: Examples, kind: Kind) -> None:
+    """Raise DataError if rows have several labels where one is needed."""
+    if examples.kind == "multi-label" and kind == "single-label":
+        row = next((row for row, labels in enumerate(examples.labels) if len(labels) != 1), 0)
+        raise DataError(
+            f"{examples.name}, line {examples.lines[row]}: the labels {list(examples.labels[row])} are a list, "
+            "but one label for each text is needed here.",
+            hint="write one label, or train on lists of labels",
+        )
 
 
 def same_shape(examples: Examples, *, pairs: bool) -> None:

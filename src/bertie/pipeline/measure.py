@@ -11,7 +11,7 @@ from bertie.data.examples import Examples
 from bertie.evaluate.baselines import baselines
 from bertie.evaluate.metrics import measure, reliability
 from bertie.evaluate.report import write_report
-from bertie.pipeline.load_data import read_files, same_shape
+from bertie.pipeline.load_data import read_files, same_kind, same_shape
 from bertie.runtime.classifier import Classifier, load
 from bertie.scores import chosen
 from bertie.talk import Talk
@@ -44,6 +44,7 @@ def evaluate_model(
     found.problems[:] = [p for p in found.problems if p.severity == "warning" or p.kind in NEED_ROWS]
     found.raise_errors()
     same_shape(examples, pairs=classifier.pairs)
+    same_kind(examples, classifier.decision.kind)
     talk.say(f"scoring {len(examples)} texts")
     metrics, bins = measure_classifier(classifier, examples)
     splits = model / "splits" / "train.jsonl"
