@@ -85,7 +85,9 @@ class Settings(BaseModel):
     @classmethod
     def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
         prefix = f"BERTIE_{cls.section().upper()}_"
-        return {name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)
+        }
 
     @classmethod
     def _refuse_unknown(cls, values: Mapping[str, Any], source: str) -> None:

@@ -160,7 +160,8 @@ def pooled(logits: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> 
     """Return one row of logits a text, the mean over its windows: from [windows, labels] to [rows, labels]."""
     sums = np.zeros((count, logits.shape[1]), dtype=np.float32)
     np.add.at(sums, rows, logits)
-    return sums / np.bincount(rows, minlength=count)[:, None].astype(np.float32)
+    counts: NDArray[np.float32] = np.bincount(rows, minlength=count).astype(np.float32)
+    return np.asarray(sums / counts[:, None], dtype=np.float32)
 
 
 def refuse_broken(text: Text) -> None:

@@ -49,9 +49,20 @@ def test_a_run_is_never_written_over_by_accident(tmp_path: Path, tiny_base: Path
     (out / "precious").write_text("mine")
     with pytest.raises(OutputError, match="not empty"):
         run(Request(data, out), str(tiny_base))
+    with pytest.raises(OutputError, match="not a run"):
+        run(Request(data, out, overwrite=True), str(tiny_base))
     assert (out / "precious").read_text() == "mine"
+
+
+def test_an_older_run_is_replaced_when_asked(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    out = tmp_path / "run"
+    run(Request(data, out), str(tiny_base))
+    (out / "note").write_text("old")
+    with pytest.raises(OutputError, match="not empty"):
+        run(Request(data, out), str(tiny_base))
     run(Request(data, out, overwrite=True), str(tiny_base))
-    assert not (out / "precious").exists()
+    assert not (out / "note").exists()
 
 
 def test_the_same_files_and_seed_give_the_same_splits(tiny_run: Path, tiny_data: Path, train_tiny: object) -> None:

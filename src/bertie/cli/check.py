@@ -21,8 +21,9 @@ def check(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the whole data: rows, labels, empty texts, duplicates, conflicts, leakage, lengths.
+    """Check labelled data before training.
 
+    Rows, labels, empty texts, duplicates, conflicts, leakage between splits, lengths, what would be cut.
     Ends with exit code 3 if something must be mended before training.
     """
     from bertie.pipeline.check_data import check_data  # noqa: PLC0415 - keeps --help fast

@@ -17,7 +17,10 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do the whole job on the data that ships with the package: check, train, evaluate, export, serve, ask."""
+    """Do the whole job on sample data.
+
+    Check, train, evaluate, export, serve and ask, on the messages that ship with the package.
+    """
     from bertie.pipeline.demo import demo as run  # noqa: PLC0415 - keeps --help fast
 
     result = run(dir, talk(quiet=quiet), overwrite=overwrite)

@@ -21,7 +21,10 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on labelled texts: metrics with intervals, label by label, beside baselines if MODEL is a run."""
+    """Measure a model on labelled texts.
+
+    Metrics with intervals, label by label; beside simple baselines if MODEL is a run.
+    """
     from bertie.pipeline.measure import evaluate_model  # noqa: PLC0415 - keeps --help fast
 
     metrics = evaluate_model(model, data, settings, talk(quiet=quiet), report)

@@ -16,7 +16,10 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the bundle, the metrics and the report from a run's checkpoint again."""
+    """Make a run's bundle from its checkpoint.
+
+    Also metrics and report; for a training that was stopped, or to export again.
+    """
     from bertie.pipeline.train_run import finish  # noqa: PLC0415 - keeps --help fast
 
     result = finish(run, talk(quiet=quiet))

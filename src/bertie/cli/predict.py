@@ -29,7 +29,10 @@ def predict(
     input: Annotated[Path | None, typer.Option("--input", help="File with one text a line.", metavar="FILE")] = None,  # noqa: A002
     json: Json = False,
 ) -> None:
-    """Predict the labels of texts: one line for each, the label and its score; with --json one object for each."""
+    """Label texts.
+
+    One line for each, the label and its score; with --json one object for each.
+    """
     from bertie.runtime.classifier import load  # noqa: PLC0415 - keeps --help fast
 
     if text and input:

@@ -11,7 +11,10 @@ from bertie.errors import need
 
 @with_settings
 def serve(model: Model, settings: ServeSettings, json: Json = False, quiet: Quiet = False) -> None:
-    """Serve a model over HTTP: GET /ping, POST /invocations, GET /docs."""
+    """Serve a model over HTTP.
+
+    GET /ping, POST /invocations, GET /docs.
+    """
     try:
         from bertie.serve.server import serve as run  # noqa: PLC0415 - an extra, and keeps --help fast
     except ImportError as error:

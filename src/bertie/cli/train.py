@@ -28,7 +28,10 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune, evaluate beside simple baselines, export a bundle, write a report."""
+    """Fine-tune, evaluate and export.
+
+    Checks the data, trains, compares with simple baselines, writes bundle and report into a run.
+    """
     from bertie.pipeline.train_run import Request, train_run  # noqa: PLC0415 - keeps --help fast
 
     request = Request(data, out, valid, test, overwrite)

@@ -126,14 +126,21 @@ def _droppable_rows(examples: Examples, kind: str) -> set[int]:
     return set(dict(_row_kinds(examples)).get(kind, []))
 
 
-def _problem(kind: str, severity: Literal["error", "warning"], examples: Examples, rows: list[int], message: str) -> Problem:
-    return Problem(kind, severity, examples.name, len(rows), [examples.lines[row] for row in rows[:ROWS_SHOWN]], message)
+def _problem(
+    kind: str, severity: Literal["error", "warning"], examples: Examples, rows: list[int], message: str
+) -> Problem:
+    return Problem(
+        kind, severity, examples.name, len(rows), [examples.lines[row] for row in rows[:ROWS_SHOWN]], message
+    )
 
 
 def _row_kinds(examples: Examples) -> Iterator[tuple[str, list[int]]]:
     yield "empty-text", [row for row, text in enumerate(examples.texts) if _is_empty(text)]
     single = examples.kind == "single-label"
-    yield "empty-label", [row for row, labels in enumerate(examples.labels) if ("" in labels) or (single and not labels)]
+    yield (
+        "empty-label",
+        [row for row, labels in enumerate(examples.labels) if ("" in labels) or (single and not labels)],
+    )
 
 
 def _is_empty(text: Text) -> bool:
@@ -192,10 +199,12 @@ def _label_problems(examples: Examples) -> Iterator[Problem]:
         rows = sorted(row for found_rows in once.values() for row in found_rows)
         yield _problem("label-once", "error", examples, rows, _once_message(list(once), counts))
     common = max(counts.values())
-    rare = {label: count for label, count in counts.items() if 1 < count and count * IMBALANCE < common}
+    rare = {label: count for label, count in counts.items() if count > 1 and count * IMBALANCE < common}
     if rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in rare.items())
-        yield _problem("imbalance", "warning", examples, [], f"rare beside the commonest label ({common} rows): {listed}.")
+        yield _problem(
+            "imbalance", "warning", examples, [], f"rare beside the commonest label ({common} rows): {listed}."
+        )
     yield from _alike(examples, counts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,10 @@ class Examples:
         """Write the examples as JSON Lines that `read` gives back as they are."""
         rows = []
         for text, labels in zip(self.texts, self.labels, strict=True):
-            texts = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
-            rows.append(texts | {"label": labels[0] if self.kind == "single-label" else list(labels)})
+            row: dict[str, Any] = dict(
+                zip(("text", "text_pair"), (text,) if isinstance(text, str) else text, strict=False)
+            )
+            rows.append(row | {"label": labels[0] if self.kind == "single-label" else list(labels)})
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def __len__(self) -> int:
@@ -131,10 +133,9 @@ class _Columns:
 
     @classmethod
     def choose(cls, known: list[str], settings: DataSettings, path: Path) -> _Columns:
-        pick: Callable[..., str | None] = lambda *names: _column(known, *names, path)  # noqa: E731
         return cls(
-            text=pick("text", settings.text_column, TEXT_NAMES) or "",
-            label=pick("label", settings.label_column, LABEL_NAMES) or "",
+            text=_column(known, "text", settings.text_column, TEXT_NAMES, path),
+            label=_column(known, "label", settings.label_column, LABEL_NAMES, path),
             pair=_optional(known, settings.pair_column, path),
             separator=settings.label_separator,
         )
@@ -150,8 +151,8 @@ class _Columns:
     def labels_of(self, row: Record) -> tuple[str, ...]:
         value = row.fields.get(self.label)
         if isinstance(value, list):
-            return tuple(dict.fromkeys(_label(item) for item in value))
-        name = _label(value)
+            return tuple(dict.fromkeys(label_name(item) for item in value))
+        name = label_name(value)
         if self.separator is None:
             return (name,)
         return tuple(dict.fromkeys(sys.intern(part.strip()) for part in name.split(self.separator) if part.strip()))
@@ -199,7 +200,9 @@ def _string(row: Record, column: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"the text in column {column!r} is {type(value).__name__}, not a string")
+        raise ValueError(  # noqa: TRY004 - the row is wrong, not the caller
+            f"the text in column {column!r} is {type(value).__name__}, not a string"
+        )
     return _unbroken(value)
 
 
@@ -211,7 +214,7 @@ def _unbroken(text: str) -> str:
     return text
 
 
-def _label(value: object) -> str:
+def label_name(value: object) -> str:
     """Return a label's name; numbers and truth values of JSON and Parquet become their usual spelling."""
     if value is None:
         return ""
@@ -232,7 +235,7 @@ def from_lists(texts: Sequence[Text], labels: Sequence[Any], name: str = "the da
     rows: list[tuple[str, ...]] = []
     for row, label in enumerate(labels):
         try:
-            rows.append(tuple(dict.fromkeys(map(_label, label if isinstance(label, lists) else (label,)))))
+            rows.append(tuple(dict.fromkeys(map(label_name, label if isinstance(label, lists) else (label,)))))
         except ValueError as error:
             raise DataError(f"{name}, row {row}: {error}.") from None
     kind: Kind = "multi-label" if several else "single-label"

@@ -15,10 +15,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, cast
 
 from bertie.config import DataSettings
-from bertie.errors import DataNotFound, DataUnreadable, need, nearest
+from bertie.errors import DataNotFound, DataUnreadable, nearest, need
 
 DELIMITERS = ",;\t|"
 LARGEST_FIELD = 16 * 1024 * 1024
@@ -89,7 +89,8 @@ def _neighbour(path: Path) -> str:
 def _csv(path: Path, settings: DataSettings) -> Source:
     first = _first_line(path, settings)
     delimiter = settings.delimiter or _delimiter(path, first)
-    quoting = csv.QUOTE_NONE if _plain_quotes(path, settings, delimiter) else csv.QUOTE_MINIMAL
+    plain = _plain_quotes(path, settings, delimiter)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
     csv.field_size_limit(max(csv.field_size_limit(), LARGEST_FIELD))
     try:
         with _text(path, settings) as file:
@@ -157,7 +158,11 @@ def _plain_quotes(path: Path, settings: DataSettings, delimiter: str) -> bool:
         return False
     with _text(path, settings) as file:
         return not all(
-            _enclosed(field) for line in file if '"' in line for field in line.rstrip("\r\n").split("\t") if '"' in field
+            _enclosed(field)
+            for line in file
+            if '"' in line
+            for field in line.rstrip("\r\n").split("\t")
+            if '"' in field
         )
 
 
@@ -194,7 +199,7 @@ def _json_rows(path: Path, settings: DataSettings) -> Iterator[Record | BadRow]:
 def _parquet(path: Path, settings: DataSettings) -> Source:
     try:
         import pyarrow as arrow  # noqa: PLC0415 - an extra, needed for this format alone
-        import pyarrow.parquet as parquet  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise need("parquet", error) from error
     try:
@@ -249,8 +254,8 @@ OPENERS: dict[str, Callable[[Path, DataSettings], Source]] = {
 
 def _text(path: Path, settings: DataSettings) -> io.TextIOWrapper:
     encoding = _encoding(settings)
-    binary: IO[bytes] = gzip.open(path, "rb") if _gzipped(path) else path.open("rb")  # noqa: SIM115
-    return io.TextIOWrapper(binary, encoding=encoding, newline="")
+    binary = gzip.open(path, "rb") if _gzipped(path) else path.open("rb")  # noqa: SIM115
+    return io.TextIOWrapper(cast("IO[bytes]", binary), encoding=encoding, newline="")
 
 
 def _encoding(settings: DataSettings) -> str:
@@ -263,9 +268,7 @@ def _encoding(settings: DataSettings) -> str:
     return "utf-8-sig" if settings.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else settings.encoding
 
 
-def _guarded(
-    rows: Iterator[Record | BadRow], path: Path, settings: DataSettings
-) -> Iterator[Record | BadRow]:
+def _guarded(rows: Iterator[Record | BadRow], path: Path, settings: DataSettings) -> Iterator[Record | BadRow]:
     try:
         yield from rows
     except (OSError, EOFError, zlib.error, UnicodeError) as error:

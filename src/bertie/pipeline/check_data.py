@@ -49,7 +49,9 @@ def _lengths(files: Sequence[Examples], train: TrainSettings, talk: Talk) -> tup
         rows = [examples.lines[row] for row in np.flatnonzero(tokens.truncated)]
         if rows:
             most = encoder.limits.max_tokens
-            message = f"{len(rows)} texts are longer than {most} tokens and would be cut; --long windows reads them whole."
+            message = (
+                f"{len(rows)} texts are longer than {most} tokens and would be cut; --long windows reads them whole."
+            )
             problems.append(Problem("truncated", "warning", examples.name, len(rows), rows[:20], message))
     if not sum(map(len, lengths)):
         return problems, {}

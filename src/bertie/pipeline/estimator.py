@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bertie import disk
 from bertie.config import SplitSettings, TrainSettings
 from bertie.data.check import check
-from bertie.data.examples import Examples, from_lists
+from bertie.data.examples import Examples, from_lists, label_name
 from bertie.data.split import split
 from bertie.errors import UsageError, need
 from bertie.runtime.classifier import Classifier, load
@@ -68,9 +68,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parts = split(examples, (shares.valid_share,), self.seed)
         base = resolve(settings.base)
         limits = text_limits(base, settings)
-        self._types = (
-            {str(label): label for label in np.unique(np.asarray(y))} if examples.kind == "single-label" else {}
-        )
+        # The labels in the caller's own type: numbers stay numbers.
+        single = examples.kind == "single-label"
+        self._types = {label_name(label): label for label in np.asarray(y).tolist()} if single else {}
         with tempfile.TemporaryDirectory(prefix="bertie-") as name:
             run = Path(name)
             encoder = text_encoder(base, limits)

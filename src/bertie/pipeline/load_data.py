@@ -42,7 +42,8 @@ class Splits:
     def fingerprint(self) -> str:
         """A sha256 over all texts and labels, in order."""
         digest = hashlib.sha256()
-        for part in (self.train, self.valid, self.test):
+        for name, part in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+            digest.update(name.encode())
             for row in zip(part.texts, part.labels, strict=True) if part is not None else ():
                 digest.update(json.dumps(row).encode())
         return digest.hexdigest()

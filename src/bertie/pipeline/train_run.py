@@ -15,7 +15,7 @@ from bertie import disk
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.data.check import describe
 from bertie.data.examples import Examples, read
-from bertie.errors import BundleDamaged, BundleNotFound, need
+from bertie.errors import BundleDamaged, BundleNotFound, OutputError, need
 from bertie.evaluate.baselines import baselines
 from bertie.evaluate.report import write_report
 from bertie.pipeline.load_data import Splits, load_splits
@@ -51,8 +51,7 @@ def train_run(
         from bertie.train.train import Job, train  # noqa: PLC0415 - imports PyTorch
     except ImportError as error:
         raise need("train", error) from error
-    if not request.overwrite:
-        disk.refuse_filled(request.out)
+    _refuse_other_folders(request)
     base = resolve(settings.base)
     limits = text_limits(base, settings)
     encoder = text_encoder(base, limits)
@@ -70,6 +69,16 @@ def train_run(
             "--long windows reads them whole"
         )
     return finish(request.out, talk)
+
+
+def _refuse_other_folders(request: Request) -> None:
+    """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
+    if not request.overwrite:
+        disk.refuse_filled(request.out)
+    elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():
+        raise OutputError(
+            f"{request.out} is not a run, so --overwrite does not replace it.", hint="choose another place with --out"
+        )
 
 
 def _announce(splits: Splits, base: Base, talk: Talk) -> None:
