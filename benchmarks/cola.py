@@ -162,6 +162,7 @@ def main() -> None:
                 runs[contestant].append(train(folder, work, seed))
                 print(contestant, json.dumps(runs[contestant][-1]), file=sys.stderr, flush=True)
     record |= {"runs": runs, "summary": {name: summary(found) for name, found in runs.items()}}
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record))
 

@@ -46,6 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         runs = [train(Path(work), seed) for seed in range(given.seeds)]
     record = {"benchmark": "demo", "machine": describe(), "gflops": matrix_rates(), "runs": runs}
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record))
 
