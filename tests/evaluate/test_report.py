@@ -93,6 +93,10 @@ def test_multi_label_tasks_have_a_report_without_a_matrix(tmp_path: Path) -> Non
     assert "What is taken for what" in page(tmp_path)
 
 
+def as_interval(values: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(("value", "low", "high"), values, strict=True))
+
+
 @pytest.mark.parametrize(
     ("model", "simple", "said"),
     [
@@ -102,7 +106,6 @@ def test_multi_label_tasks_have_a_report_without_a_matrix(tmp_path: Path) -> Non
     ],
 )
 def test_the_verdict_is_honest(model: tuple[float, ...], simple: tuple[float, ...], said: str) -> None:
-    as_interval = lambda values: dict(zip(("value", "low", "high"), values, strict=True))  # noqa: E731
     given = {
         "metrics": {"macro_f1": as_interval(model)},
         "baselines": [
