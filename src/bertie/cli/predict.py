@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bertie.cli.options import Json, Model, line, put
 from bertie.errors import DataNotFound, DataUnreadable, UsageError
-from bertie.tokens import Text
+
+if TYPE_CHECKING:
+    from bertie.tokens import Text  # its module needs numpy, which --help must not wait for
 
 CHUNK = 256
 """Texts predicted at once: memory stays flat however long the input is."""
