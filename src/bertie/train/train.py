@@ -32,7 +32,7 @@ from bertie.train.loss import Loss, label_weights
 from bertie.train.model import PooledClassifier, build
 
 LOG_UPDATES = 20
-"""Updates between two lines of the log; reading the loss makes a GPU wait."""
+"""Most updates between two lines of the log."""
 
 FEWEST_UPDATES = 300
 """Small sets are passed over more often: fine-tuning needs some hundred updates to settle (Mosbach et al. 2021)."""
@@ -109,6 +109,8 @@ class _Trainer:
             self.model.freeze_embeddings()
         self.batches = Batches(self.tokens, job.settings.batch_size, job.settings.batch_tokens, job.seed)
         self.passes = job.settings.max_passes or min(20, max(3, math.ceil(FEWEST_UPDATES / self.batches.in_pass)))
+        # Reading the loss makes a GPU wait, so it is read now and then; of a short pass, ten times.
+        self.log_updates = max(1, min(LOG_UPDATES, self.batches.in_pass // 10))
         self.valid_targets = job.valid.targets(job.labels)
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
@@ -119,11 +121,10 @@ class _Trainer:
         started = time.perf_counter()
         steps = self._steps()
         in_pass = self.batches.in_pass
-        with (self.job.run / "log.jsonl").open("a", encoding="utf-8") as log:
+        bar_of = self.talk.progress("training", self.passes * in_pass)
+        with (self.job.run / "log.jsonl").open("a", encoding="utf-8") as log, bar_of as bar:
             for number in range(self.passes):
-                title = f"pass {number + 1} of at most {self.passes}"
-                with self.talk.progress(title, in_pass) as bar:
-                    self._one_pass(steps, bar, log)
+                self._one_pass(steps, bar, log)
                 scores = self.validate() | {"pass": number + 1, "updates": self.update}
                 _write(log, scores)
                 self.curve.append(scores)
@@ -131,6 +132,7 @@ class _Trainer:
                 if number + 1 - self.gained >= self.job.settings.patience:
                     self.talk.say(f"no better {self.job.settings.metric} in {self.job.settings.patience} passes: done")
                     break
+            bar.finish()
         self.seconds = time.perf_counter() - started
         checkpoint.finish(self.job.run)
 
@@ -156,7 +158,7 @@ class _Trainer:
         for _ in range(self.batches.in_pass):
             step = next(steps)
             self.update, tokens = step.update, tokens + step.tokens
-            if step.update % LOG_UPDATES and step.update % self.batches.in_pass:
+            if step.update % self.log_updates and step.update % self.batches.in_pass:
                 bar.advance()
                 continue
             loss = float(step.loss)
@@ -170,7 +172,7 @@ class _Trainer:
                 log, {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
             )
             best = f"  best {self.job.settings.metric} {self.best[self.job.settings.metric]:.3f}" if self.best else ""
-            bar.advance(note=f"loss {loss:.3f}{best}")
+            bar.advance(note=f"pass {len(self.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
 
     def validate(self) -> dict[str, float]:
         """Return headline metrics and log loss on the validation rows."""
