@@ -1,6 +1,7 @@
 """Quality and time on CoLA: `bertie train` beside a plain transformers recipe, same base, same rows, several seeds.
 
-    python benchmarks/cola.py --data PATH/cola_public_1.1.zip --seeds 3
+    pip install -c constraints.txt --group bench
+    python -m benchmarks.cola --data PATH/cola_public_1.1.zip --seeds 3
 
 Both learn from `raw/in_domain_train.tsv`. Bertie cuts 5 % of it to choose its checkpoint; the recipe learns from all
 of it and keeps the last. Both are measured on the two published development files, which neither has seen. Inside
