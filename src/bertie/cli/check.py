@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def check(
         raise typer.Exit(3)
 
 
-def _print(report: dict) -> None:  # type: ignore[type-arg]
+def _print(report: dict[str, Any]) -> None:
     tokens = report["tokens"]
     lengths = f"{report['words'].get('median', 0)} words in the median, {report['words'].get('longest', 0)} at most"
     line(f"{report['rows']} rows, {report['kind']}{', pairs' if report['pairs'] else ''}; {lengths}")

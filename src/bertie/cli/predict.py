@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,8 +71,8 @@ def _lines(path: Path | None) -> Iterator[Text]:
         raise DataUnreadable(f"cannot read {path}: {error.strerror}.") from error
 
 
-def _decoded(lines: Iterator[bytes] | object, name: str) -> Iterator[str]:
-    for number, raw in enumerate(lines, start=1):  # type: ignore[arg-type, var-annotated]
+def _decoded(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    for number, raw in enumerate(lines, start=1):
         try:
             yield raw.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
