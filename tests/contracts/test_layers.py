@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,9 @@ def test_help_needs_no_numpy_and_no_model() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_the_base_install_is_small() -> None:
+    """Nothing of training comes in unless an extra is asked for."""
+    base = {re.split(r"[^\w-]", line)[0] for line in requires("bertie") or [] if "extra ==" not in line}
+    assert base == {"ftfy", "numpy", "onnxruntime", "pydantic", "rich", "tokenizers", "tomlkit", "typer"}
