@@ -205,6 +205,19 @@ class TrainSettings(Settings):
     freeze_embeddings: bool = Field(
         True, description="Leave the word embeddings as they are: faster, less memory, and no worse where measured."
     )
+    checkpoints: str = Field(
+        "",
+        description="Folder or fsspec URL of the checkpoints to resume from; in the run if not given.",
+    )
+    checkpoint_minutes: float = Field(5.0, ge=0, description="Minutes between two checkpoints; 0 for none by time.")
+    checkpoint_updates: int = Field(0, ge=0, description="Updates between two checkpoints; 0 for none by number.")
+    keep: int = Field(2, ge=1, description="Checkpoints that are kept, the newest ones.")
+    restarts: int = Field(
+        3,
+        ge=0,
+        description="Times that a training which the system killed (out of memory) goes on from its checkpoint, with "
+        "half the tokens computed at once and the same updates.",
+    )
     tolerance: float = Field(
         1e-3, gt=0, description="Greatest difference in probability allowed between the trained and the exported model."
     )

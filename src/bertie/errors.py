@@ -21,6 +21,7 @@
      │   ├─ RequestUnsupported        2   415   a content type that is not known here
      │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
      ├─ NotReady                      9   503   the server is loading or shutting down
+     ├─ Preempted                    75   503   the machine is taken away (SIGTERM); all is saved, and can be resumed
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
 
 A message has up to three parts: what happened (with the value), what was expected, and `hint:` what to do next.
@@ -156,6 +157,12 @@ class NotReady(BertieError):
     """The server is still loading, or already shutting down."""
 
     exit_code, http_status = 9, 503
+
+
+class Preempted(BertieError):
+    """The process was asked to end; its work is saved, and the same command can go on with it."""
+
+    exit_code, http_status = 75, 503  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class Interrupted(BertieError):

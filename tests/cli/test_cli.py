@@ -35,7 +35,7 @@ def test_a_setting_is_its_flag_with_its_own_sentence(bertie: Bertie) -> None:
         (["evaluate", "nowhere", "data.csv"], 4, "there is no model nowhere"),
         (["serve", "nowhere"], 4, "there is no model nowhere"),
         (["export", "nowhere"], 4, "nowhere is not a run"),
-        (["train"], 2, "Missing argument"),
+        (["train"], 2, "needs DATA and --out RUN"),
     ],
 )
 def test_a_mistake_is_told_in_sentences(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 
 import bertie
 from bertie.pipeline.demo import serving
@@ -113,14 +114,14 @@ def test_texts_longer_than_the_window(train_tiny: Train, tmp_path: Path) -> None
     # And transformers' own model over the same windows says the same.
     from bertie.export.export import load_checkpoint
     from bertie.tokens import TextEncoder
-    from bertie.train.loop import logits_of
-    from tests.train.test_model import MACHINE
+    from bertie.train.forward import Padded, logits_of
 
     assert classifier.manifest is not None
     limits = classifier.manifest.limits
     tokens = TextEncoder.from_file(windows / "checkpoint" / "tokenizer.json", limits).encode([text])
     assert len(tokens.rows) > 1
-    logits = logits_of(load_checkpoint(windows / "checkpoint"), tokens, MACHINE, 0, 4096)
+    forward = Padded(load_checkpoint(windows / "checkpoint"), torch.device("cpu"), 0)
+    logits = logits_of(forward, tokens, 4096)
     assert np.allclose(probabilities(logits, classifier.decision), classifier.predict_proba([text]), atol=1e-5)
 
 

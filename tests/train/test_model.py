@@ -10,8 +10,9 @@ from bertie.config import TrainSettings
 from bertie.errors import UsageError
 from bertie.tokens import TextLimits, pooled
 from bertie.train.base_models import resolve
+from bertie.train.device import Machine
+from bertie.train.forward import Padded, forward_of, logits_of
 from bertie.train.limits import text_encoder, text_limits
-from bertie.train.loop import Machine, logits_of
 from bertie.train.model import build
 
 MACHINE = Machine(torch.device("cpu"), torch.float32)
@@ -28,12 +29,12 @@ def test_windows_are_pooled_in_training_as_in_the_runtime(tiny_base: Path) -> No
     model = build(base, ("a", "b", "c"), "single-label").eval()
     tokens = text_encoder(base, TextLimits(10, "windows", 2)).encode(["one " * 30, "two", "three " * 12])
     windows = np.arange(len(tokens.rows))
-    with torch.no_grad():
-        inputs = MACHINE.inputs(tokens, windows, 0)
-        alone = model(inputs, torch.arange(len(windows)), len(windows)).numpy()
-        together = model(inputs, torch.from_numpy(tokens.rows), 3).numpy()
-    assert np.allclose(together, pooled(alone, tokens.rows, 3), atol=1e-6)
-    assert np.allclose(together, logits_of(model, tokens, MACHINE, 0, 30), atol=1e-5)
+    for forward in (forward_of(model, MACHINE, 0), Padded(model, MACHINE.device, 0)):
+        with torch.no_grad():
+            alone = forward(tokens, windows, windows, len(windows)).numpy()
+            together = forward(tokens, windows, tokens.rows, 3).numpy()
+        assert np.allclose(together, pooled(alone, tokens.rows, 3), atol=1e-6)
+        assert np.allclose(together, logits_of(forward, tokens, 30), atol=1e-5)
 
 
 def test_frozen_embeddings_get_no_gradient(tiny_base: Path) -> None:

@@ -17,10 +17,12 @@ from bertie.config import TrainSettings
 from bertie.data.examples import Examples, from_lists
 from bertie.errors import TrainingError, UsageError
 from bertie.talk import Talk
-from bertie.train import machine
+from bertie.train import device
 from bertie.train.base_models import resolve
+from bertie.train.cluster import Cluster
+from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
-from bertie.train.train import Fitted, Job, ramp, train
+from bertie.train.train import Fitted, ramp, train
 from tests.conftest import Bertie, make_rows, write_csv
 
 QUIET = Talk(quiet=True)
@@ -112,9 +114,9 @@ def test_fp16_needs_a_gpu(tiny_base: Path, tmp_path: Path) -> None:
 
 
 def test_auto_takes_bf16_only_where_it_is_faster() -> None:
-    chosen = machine.choose(TrainSettings())
+    chosen = device.choose(TrainSettings(), Cluster.alone())
     assert chosen.dtype in {torch.bfloat16, torch.float32}
-    assert machine.choose(TrainSettings(precision="bf16")).dtype is torch.bfloat16
+    assert device.choose(TrainSettings(precision="bf16"), Cluster.alone()).dtype is torch.bfloat16
 
 
 def test_the_learning_rate_rises_then_falls_to_almost_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,22 +11,35 @@ import typer
 
 from bertie.cli.options import Json, Quiet, line, put, table, talk, with_settings
 from bertie.config import DataSettings, SplitSettings, TrainSettings
+from bertie.errors import UsageError
+from bertie.pipeline.launch import become_torchrun, launch_here
+from bertie.pipeline.supervise import in_worker
 
 
 @with_settings
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="Labelled texts: CSV, TSV, JSON Lines, Parquet (also .gz), or a folder.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run, which is made.", metavar="RUN")],
+    context: typer.Context,
     data_settings: DataSettings,
     split_settings: SplitSettings,
     settings: TrainSettings,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Labelled texts: CSV, TSV, JSON Lines, Parquet (also .gz), or a folder.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, which is made.", metavar="RUN")] = None,
     valid: Annotated[
         Path | None, typer.Option(help="Validation rows; cut from DATA if not given.", metavar="FILE")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Test rows; cut from DATA if not given.", metavar="FILE")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there already.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with a run that was interrupted; needs nothing else.", metavar="RUN")
+    ] = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="Go on if RUN is there already, begin if not: the same command again.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,10 +47,29 @@ def train(
 
     Checks the data, trains, compares with simple baselines, writes bundle and report into a run.
     """
-    from bertie.pipeline.train_run import Request, train_run  # noqa: PLC0415 - keeps --help fast
+    if resume is not None:
+        _refuse_others(context, data, out)
+        restarts = TrainSettings.load(environment={}, file=resume / "config.toml").restarts
+    else:
+        restarts = settings.restarts
+    launch = launch_here(os.environ)
+    if launch is not None:
+        become_torchrun(launch, sys.argv[1:], os.environ)
+    torchrun = "WORLD_SIZE" in os.environ  # which starts a killed process again by itself
+    kills = 0 if torchrun else in_worker(restarts)
 
-    request = Request(data, out, valid, test, overwrite)
-    result = train_run(request, data_settings, split_settings, settings, talk(quiet=quiet))
+    from bertie.pipeline.train_run import Request, resume_run, train_run  # noqa: PLC0415 - keeps --help fast
+
+    if resume is not None:
+        result = resume_run(resume, talk(quiet=quiet), kills)
+    elif data is None or out is None:
+        raise UsageError("bertie train needs DATA and --out RUN.", hint="or --resume RUN, to go on with a run")
+    else:
+        again = auto_resume or kills > 0 or torchrun
+        request = Request(data, out, valid, test, overwrite, again, kills)
+        result = train_run(request, data_settings, split_settings, settings, talk(quiet=quiet))
+    if not result:  # another process of the same training says it
+        return
     if json:
         put(result)
         return
@@ -45,6 +79,19 @@ def train(
     line(f"bundle  {result['bundle']}")
     line(f"report  {result['report']}")
     line(f"next: bertie serve {result['run']}")
+
+
+def _refuse_others(context: typer.Context, data: Path | None, out: Path | None) -> None:
+    """Raise UsageError if something was given that the resumed run has already."""
+    settings = {*DataSettings.model_fields, *SplitSettings.model_fields, *TrainSettings.model_fields}
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in sorted({*settings, "valid", "test", "overwrite", "auto_resume", "config"} & {*context.params})
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if data is not None or out is not None or given:
+        what = ", ".join(filter(None, ["DATA" if data else "", "--out" if out else "", *given]))
+        raise UsageError(f"--resume takes all from the run; {what} cannot be given beside it.")
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

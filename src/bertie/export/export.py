@@ -23,7 +23,7 @@ from bertie.runtime.classifier import MAX_CELLS, Classifier
 from bertie.runtime.engine import OnnxEngine
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, TextLimits
-from bertie.train.loop import Machine, logits_of
+from bertie.train.forward import Padded, logits_of
 from bertie.train.model import PooledClassifier, quiet
 
 MODEL = "model.onnx"
@@ -60,8 +60,8 @@ def export(
         raw = Classifier(encoder, engine, Decision(plan.labels, plan.kind), pairs=plan.pairs)
 
         logits = raw.logits(valid.texts)
-        machine = Machine(torch.device("cpu"), torch.float32)
-        trained = logits_of(model, encoder.encode(valid.texts), machine, plan.pad_id, MAX_CELLS)
+        # As transformers computes it, not as training does: an independent witness.
+        trained = logits_of(Padded(model, torch.device("cpu"), plan.pad_id), encoder.encode(valid.texts), MAX_CELLS)
         parity = compare(trained, logits, raw.decision)
         require(parity, plan.tolerance)
 

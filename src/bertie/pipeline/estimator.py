@@ -57,7 +57,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:  # noqa: N803 - scikit-learn's name
         """Train on the texts, of which `valid_share` choose the checkpoint, and load the bundle."""
-        from bertie.train.train import Job, train  # noqa: PLC0415 - imports PyTorch
+        from bertie.train.job import Job  # noqa: PLC0415
+        from bertie.train.train import train  # noqa: PLC0415 - imports PyTorch
 
         talk = Talk(quiet=not self.verbose)
         wanted = {"base": self.base, "max_passes": self.max_passes} | (self.settings or {})

@@ -7,15 +7,16 @@ else. A bundle holds none of them.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertie import disk
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.data.check import describe
 from bertie.data.examples import Examples, read
-from bertie.errors import BundleDamaged, BundleNotFound, OutputError, need
+from bertie.errors import BundleDamaged, BundleNotFound, OutputError, UsageError, need
 from bertie.evaluate.baselines import baselines
 from bertie.evaluate.report import write_report
 from bertie.pipeline.load_data import Splits, load_splits
@@ -24,8 +25,12 @@ from bertie.runtime.classifier import Classifier
 from bertie.talk import Talk
 from bertie.tokens import TextLimits
 from bertie.train.base_models import Base, resolve
+from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
 from bertie.version import __version__
+
+if TYPE_CHECKING:
+    from bertie.train.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Request:
     valid: Path | None = None
     test: Path | None = None
     overwrite: bool = False
+    again: bool = False
+    """Whether a run that is there already is the same training, begun before, and goes on."""
+    kills: int = 0
+    """How often the system killed this training so far."""
 
 
 def train_run(
@@ -47,32 +56,90 @@ def train_run(
     Nothing is written before the data has been checked and the base found. Raises DataError, UsageError,
     OutputError, TrainingError, ExportError, Interrupted.
     """
-    try:
-        from bertie.train.train import Job, train  # noqa: PLC0415 - imports PyTorch
-    except ImportError as error:
-        raise need("train", error) from error
-    _refuse_other_folders(request)
+    cluster = _cluster()
+    voice = talk if cluster.leads else Talk(quiet=True)
+    if cluster.leads:
+        _refuse_other_folders(request)
     base = resolve(settings.base)
     limits = text_limits(base, settings)
     encoder = text_encoder(base, limits)
-    splits = load_splits(request.data, request.valid, request.test, data, split, talk)
-    _announce(splits, base, talk)
-    _begin(request, splits, base, limits, encoder.pad_id, (data, split, settings))
+    splits = load_splits(request.data, request.valid, request.test, data, split, voice)
+    _announce(splits, base, voice)
+    job = Job(
+        request.out,
+        base,
+        encoder,
+        splits.train,
+        splits.valid,
+        splits.labels,
+        settings,
+        split.seed,
+        splits.fingerprint,
+    )
+    begun = request.again and (request.out / "data.json").is_file()
+    if begun and Run.open(request.out).training:
+        return finish(request.out, talk) if cluster.leads else {}
+    if cluster.leads and not begun:
+        _begin(request, splits, base, limits, encoder.pad_id, (data, split, settings))
+    return _train(job, voice, cluster, resume=request.again, kills=request.kills)
 
-    job = Job(request.out, base, encoder, splits.train, splits.valid, splits.labels, settings, split.seed)
-    fitted = train(job, talk)
-    facts = asdict(fitted) | {"checkpoint": fitted.checkpoint.name, "metric": settings.metric}
-    disk.write_text(request.out / "training.json", json.dumps(facts, indent=2) + "\n")
+
+def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
+    """Go on with a training that was interrupted; return what `--json` prints.
+
+    A training that ended, without its bundle, gets that. Raises UsageError where nothing is left to do or the base is
+    another one now, and what `train_run` raises.
+    """
+    run = Run.open(folder)
+    if run.training and (folder / "report.html").is_file():
+        raise UsageError(f"{folder} is finished: there is nothing to resume.", hint=f"bertie evaluate {folder} DATA")
+    if run.training:
+        return finish(folder, talk)
+    settings = TrainSettings.load(environment={}, file=folder / "config.toml")
+    seed = SplitSettings.load(environment={}, file=folder / "config.toml").seed
+    base = resolve(settings.base)
+    if base.weights_sha256 != run.facts["base"]["weights_sha256"]:
+        raise UsageError(
+            f"the base model {settings.base} is not the one that {folder} began with.",
+            expected=f"weights with sha256 {run.facts['base']['weights_sha256']}",
+        )
+    encoder = text_encoder(base, TextLimits(**run.facts["limits"]))
+    parts, labels = (run.split("train"), run.split("valid")), tuple(run.facts["labels"])
+    job = Job(folder, base, encoder, *parts, labels, settings, seed, run.facts["fingerprint"])
+    cluster = _cluster()
+    return _train(job, talk if cluster.leads else Talk(quiet=True), cluster, resume=True, kills=kills)
+
+
+def _cluster() -> Cluster:
+    try:
+        from bertie.train.cluster import Cluster  # noqa: PLC0415 - imports PyTorch
+    except ImportError as error:
+        raise need("train", error) from error
+    return Cluster.from_environment(os.environ)
+
+
+def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) -> dict[str, Any]:
+    from bertie.train import device  # noqa: PLC0415 - imports PyTorch
+    from bertie.train.cluster import join  # noqa: PLC0415
+    from bertie.train.train import train  # noqa: PLC0415
+
+    with join(cluster, device.kind()):
+        cluster.same(job.identity, "data and settings")
+        fitted = train(job, talk, cluster, resume=resume, kills=kills)
+    if not cluster.leads:
+        return {}
     if fitted.truncated:
         talk.warn(
-            f"{fitted.truncated} texts are longer than {limits.max_tokens} tokens and were cut; "
+            f"{fitted.truncated} texts are longer than {job.encoder.limits.max_tokens} tokens and were cut; "
             "--long windows reads them whole"
         )
-    return finish(request.out, talk)
+    return finish(job.run, talk)
 
 
 def _refuse_other_folders(request: Request) -> None:
     """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
+    if request.again and (request.out / "data.json").is_file():
+        return
     if not request.overwrite:
         disk.refuse_filled(request.out)
     elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():

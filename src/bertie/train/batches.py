@@ -24,14 +24,18 @@ class Part:
 
 
 class Batches:
-    """All texts of a set, ready to be dealt out in batches."""
+    """All texts of a set, dealt out in batches; of each batch, process `rank` of `processes` has a share."""
 
-    def __init__(self, tokens: Tokens, batch_size: int, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self, tokens: Tokens, batch_size: int, batch_tokens: int, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
         self.batch_size, self.batch_tokens, self.seed = batch_size, batch_tokens, seed
+        self._rank, self._processes = rank, processes
         self._counts = np.bincount(tokens.rows, minlength=len(tokens.truncated))
         self._first = np.cumsum(self._counts) - self._counts
         # What a text costs: its windows, each padded to its longest.
         self._cells = np.maximum.reduceat(tokens.lengths, self._first) * self._counts
+        self._tokens = np.add.reduceat(tokens.lengths, self._first)
 
     @property
     def in_pass(self) -> int:
@@ -51,6 +55,19 @@ class Batches:
             pool = pool[np.argsort(-self._cells[pool], kind="stable")]
             batches.extend(pool[first : first + self.batch_size] for first in range(0, len(pool), self.batch_size))
         return [batches[place] for place in random.permutation(len(batches))]
+
+    def share(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what this process computes of a batch: like lengths for all, and nothing where texts are too few."""
+        return texts[self._rank :: self._processes]
+
+    def tokens_in(self, texts: NDArray[np.int64]) -> int:
+        """Return how many tokens some texts have, without padding."""
+        return int(self._tokens[texts].sum())
+
+    def halve_budget(self) -> bool:
+        """Compute fewer tokens at once from now on; return False if one text alone fills the budget already."""
+        self.batch_tokens = min(self.batch_tokens, int(self._cells.max()) * self.batch_size) // 2
+        return self.batch_tokens >= int(self._cells.max())
 
     def parts(self, texts: NDArray[np.int64]) -> Iterator[Part]:
         """Cut a batch into parts of at most `batch_tokens` padded tokens; the windows of a text stay together."""

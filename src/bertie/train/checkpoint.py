@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from bertie import disk
@@ -12,9 +10,6 @@ from bertie.train.model import PooledClassifier, quiet
 
 FOLDER = "checkpoint"
 """The finished model of a run."""
-
-BEST = "checkpoints/best"
-"""The best model so far, while training goes on."""
 
 
 def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> None:
@@ -33,12 +28,3 @@ def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> No
     with quiet(), disk.folder(path, replace=True) as stage:
         model.classifier.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
-
-
-def finish(run: Path) -> Path:
-    """Make the best model so far the finished one, and return its folder."""
-    finished = run / FOLDER
-    shutil.rmtree(finished, ignore_errors=True)
-    os.replace(run / BEST, finished)  # noqa: PTH105 - Path.rename does not promise to replace
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    return finished

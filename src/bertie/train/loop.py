@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from bertie.tokens import Tokens, by_length, pooled
-from bertie.train.batches import Batches, Part
+from bertie.tokens import Tokens
+from bertie.train.batches import Batches
+from bertie.train.forward import Forward
 from bertie.train.loss import Loss
-from bertie.train.model import PooledClassifier
-
-GRADIENT_NORM = 1.0
-"""Gradients longer than this are shortened to it, as in Devlin et al. 2019."""
+from bertie.train.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -29,76 +28,65 @@ class Step:
     tokens: int
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where and in which number format the model computes."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which matrix products run in `dtype`."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
-
-    def inputs(self, tokens: Tokens, windows: NDArray[np.int64], pad_id: int) -> dict[str, Tensor]:
-        """Return the padded inputs of some windows, on the device."""
-        return {name: torch.from_numpy(a).to(self.device) for name, a in tokens.pad(windows, pad_id).items()}
-
-
 def fit(
-    model: PooledClassifier,
+    weights: Weights,
+    forward: Callable[[], Forward],
     tokens: Tokens,
     batches: Batches,
-    order: Iterable[NDArray[np.int64]],
+    order: Iterable[tuple[int, NDArray[np.int64]]],
     *,
     loss: Loss,
-    optimizer: torch.optim.Optimizer,
     schedule: Callable[[int], float],
-    machine: Machine,
-    pad_id: int,
+    add_up: Callable[[Tensor], None],
 ) -> Iterator[Step]:
-    """Update `model` in place, once for each batch of `order`, and yield what happened after each update.
+    """Update the weights once for each batch of `order` (update's number, texts), and yield what happened.
 
-    `schedule` gives the learning rate of an update. A batch over the token budget is computed in parts whose gradients
-    add up to those of the whole batch.
+    `schedule` gives the learning rate of an update, `forward` how the model computes at that moment, and `add_up` sums
+    a tensor over all processes that train together, in place. A batch over the token budget is computed in parts whose
+    gradients add up to those of the whole batch; a part that does not fit into memory halves the budget.
     """
-    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
-    lengths = tokens.lengths
-    for update, texts in enumerate(order):
-        model.train()
-        parts: list[Part] = list(batches.parts(texts))
-        weight = loss.weight(texts)
-        total = torch.zeros((), device=machine.device)
-        for part in parts:
-            windows = machine.inputs(tokens, part.windows, pad_id)
-            with machine.autocast():
-                logits = model(windows, torch.from_numpy(part.rows).to(machine.device), len(part.texts))
-            share = loss(logits, part.texts) / weight
-            scaler.scale(share).backward()  # type: ignore[no-untyped-call]
-            total += share.detach()
-        for group in optimizer.param_groups:
-            group["lr"] = schedule(update)
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        yield Step(update + 1, total, schedule(update), sum(int(lengths[part.windows].sum()) for part in parts))
+    for update, texts in order:
+        weights.computing.train()
+        run, mine = forward(), batches.share(texts)
+        share_of = functools.partial(_share, loss, loss.weight(texts))
+        while True:
+            try:
+                total = _gradient(weights, run, tokens, batches, mine, share_of)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error) or not batches.halve_budget():
+                    raise
+        add_up(weights.gradient)
+        weights.step(schedule(update))
+        yield Step(update + 1, total, schedule(update), batches.tokens_in(mine))
 
 
-@torch.inference_mode()
-def logits_of(
-    model: PooledClassifier, tokens: Tokens, machine: Machine, pad_id: int, batch_tokens: int
-) -> NDArray[np.float32]:
-    """Return the logits of all texts, [texts, labels], computed in order of length."""
-    model.eval()
-    found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-    for windows in by_length(tokens.lengths, len(tokens.rows), batch_tokens):
-        with machine.autocast():
-            rows = torch.arange(len(windows), device=machine.device)
-            logits = model(machine.inputs(tokens, windows, pad_id), rows, len(windows))
-        found.append((windows, logits.cpu().numpy()))
-    answer = np.empty((len(tokens.rows), found[0][1].shape[1]), dtype=np.float32)
-    for windows, logits_found in found:
-        answer[windows] = logits_found
-    return pooled(answer, tokens.rows, len(tokens.truncated))
+def _gradient(
+    weights: Weights,
+    forward: Forward,
+    tokens: Tokens,
+    batches: Batches,
+    texts: NDArray[np.int64],
+    loss: Callable[[Tensor, NDArray[np.int64]], Tensor],
+) -> Tensor:
+    """Fill the flat gradient with that of some texts, and return their loss."""
+    total = torch.zeros((), device=weights.flat.device)
+    weights.clear()
+    if not len(texts):
+        weights.gradient.zero_()
+    for part in batches.parts(texts):
+        share = loss(forward(tokens, part.windows, part.rows, len(part.texts)), part.texts)
+        (share * weights.scale).backward()  # type: ignore[no-untyped-call]
+        weights.collect()
+        total += share.detach()
+    return total
+
+
+def _share(loss: Loss, weight: float, logits: Tensor, texts: NDArray[np.int64]) -> Tensor:
+    """Return what some texts add to the loss of their batch, whose texts weigh `weight`."""
+    return loss(logits, texts) / weight
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU, PyTorch has no error of its own for this.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -33,14 +33,19 @@ class PooledClassifier(nn.Module):
     def forward(self, windows: Inputs, rows: Tensor, count: int) -> Tensor:
         """Return logits [count, labels] in fp32; `rows` [windows] says which text a window belongs to."""
         logits: Tensor = self.classifier(**{name: windows[name] for name in self.inputs}).logits.float()
-        if len(rows) == count:
-            return logits
-        sums = logits.new_zeros((count, logits.shape[1])).index_add(0, rows, logits)
-        return sums / torch.bincount(rows, minlength=count).unsqueeze(1)
+        return pool(logits, rows, count)
 
     def freeze_embeddings(self) -> None:
         """Leave the word embeddings as they are."""
         self.classifier.get_input_embeddings().requires_grad_(False)
+
+
+def pool(logits: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Return the mean logits of the windows of each text: from [windows, labels] to [count, labels]."""
+    if len(rows) == count:
+        return logits
+    sums = logits.new_zeros((count, logits.shape[1])).index_add(0, rows, logits)
+    return sums / torch.bincount(rows, minlength=count).unsqueeze(1)
 
 
 def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:

@@ -1,35 +1,42 @@
-"""Fine-tuning as a whole: tokens, loop, validation after each pass, the best checkpoint, an early end.
+"""Fine-tuning as a whole: tokens, loop, validation after each pass, the best model, an early end, checkpoints.
 
-Reads examples and a base. Writes `log.jsonl` and `checkpoint/` into the run.
+Reads examples and a base. Writes `log.jsonl`, `checkpoints/` (to go on from) and `checkpoint/` (the result) into the
+run; with several processes, the first of them alone does.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bertie.config import TrainSettings
-from bertie.data.examples import Examples
-from bertie.errors import Interrupted, TrainingError
+from bertie import disk
+from bertie.errors import Interrupted, Preempted, TrainingError
 from bertie.evaluate.headline import headline
 from bertie.evaluate.metrics import log_loss
-from bertie.scores import Decision, chosen, probabilities
+from bertie.scores import chosen, probabilities
 from bertie.talk import Bar, Talk
-from bertie.tokens import TextEncoder, Tokens
-from bertie.train import checkpoint, machine
-from bertie.train.base_models import Base
+from bertie.tokens import Tokens
+from bertie.train import checkpoint, device
 from bertie.train.batches import Batches
-from bertie.train.loop import Machine, Step, fit, logits_of
+from bertie.train.cluster import Cluster
+from bertie.train.forward import forward_of, logits_of
+from bertie.train.job import Job
+from bertie.train.keeper import Keeper, Standing
+from bertie.train.log import Log, open_log
+from bertie.train.loop import Step, fit
 from bertie.train.loss import Loss, label_weights
-from bertie.train.model import PooledClassifier, build
+from bertie.train.model import build
+from bertie.train.stop import Stop, stop_on_signals
+from bertie.train.weights import Weights
 
 LOG_UPDATES = 20
 """Most updates between two lines of the log."""
@@ -53,165 +60,246 @@ class Fitted:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that training needs, read and checked."""
+def train(job: Job, talk: Talk, cluster: Cluster | None = None, *, resume: bool = False, kills: int = 0) -> Fitted:
+    """Fine-tune, and keep the weights with the best validation metric.
 
-    run: Path
-    base: Base
-    encoder: TextEncoder
-    train: Examples
-    valid: Examples
-    labels: tuple[str, ...]
-    settings: TrainSettings
-    seed: int
-
-    @property
-    def decision(self) -> Decision:
-        """How logits are read while training goes on: no temperature yet, and one half as threshold."""
-        return Decision(self.labels, self.train.kind)
-
-
-def train(job: Job, talk: Talk) -> Fitted:
-    """Fine-tune, and keep the checkpoint with the best validation metric.
-
-    The same job gives the same weights again on the same machine. Ctrl-C raises Interrupted after the best model so
-    far (or the model as it is) has been written to `checkpoint/`. Raises TrainingError for a loss that is no number.
+    The same job gives the same weights again on the same machine, whether it was interrupted and resumed or not.
+    `kills` says how often memory ran out so far: each halves the tokens computed at once. Raises Interrupted after
+    Ctrl-C, with the best model so far in `checkpoint/`; Preempted after SIGTERM; TrainingError for a loss that is no
+    number; OutputError where the result cannot be written.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), stop_on_signals(talk) as stop:
         torch.manual_seed(job.seed)
-        trainer = _Trainer(job, talk)
-        try:
-            trainer.go()
-        except KeyboardInterrupt:
-            updates = trainer.update
-            if not trainer.saved:
-                trainer.save()
-            folder = checkpoint.finish(job.run)
-            raise Interrupted(
-                f"stopped after {updates} updates; the model as it was is in {folder}.",
-                hint=f"bertie export {job.run} makes a bundle of it",
-            ) from None
-    return trainer.result()
+        trainer = _Trainer(job, talk, cluster or Cluster.alone(), kills)
+        if resume:
+            trainer.resume()
+        trainer.go(stop)
+        return trainer.finish()
 
 
 class _Trainer:
     """Holds what changes while training goes on."""
 
-    def __init__(self, job: Job, talk: Talk) -> None:
-        self.job, self.talk = job, talk
-        self.machine: Machine = machine.choose(job.settings)
+    def __init__(self, job: Job, talk: Talk, cluster: Cluster, kills: int) -> None:
+        self.job, self.talk, self.cluster = job, talk, cluster
+        settings = job.settings
         talk.say(f"tokenizing {len(job.train) + len(job.valid)} texts")
         self.tokens = job.encoder.encode(job.train.texts)
-        self.valid_tokens = job.encoder.encode(job.valid.texts)
-        self.model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
-        if job.settings.freeze_embeddings:
-            self.model.freeze_embeddings()
-        self.batches = Batches(self.tokens, job.settings.batch_size, job.settings.batch_tokens, job.seed)
-        self.passes = job.settings.max_passes or min(20, max(3, math.ceil(FEWEST_UPDATES / self.batches.in_pass)))
-        # Reading the loss makes a GPU wait, so it is read now and then; of a short pass, ten times.
-        self.log_updates = max(1, min(LOG_UPDATES, self.batches.in_pass // 10))
-        self.valid_targets = job.valid.targets(job.labels)
-        self.curve: list[dict[str, float]] = []
-        self.best: dict[str, float] = {}
-        self.update, self.saved, self.seconds = 0, False, 0.0
-        self.gained = 0  # the pass in which the metric last got better
-
-    def go(self) -> None:
-        started = time.perf_counter()
-        steps = self._steps()
+        self.my_valid = job.encoder.encode(job.valid.texts[cluster.rank :: cluster.size])
+        self.machine = device.choose(settings, cluster)
+        model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
+        if settings.freeze_embeddings:
+            model.freeze_embeddings()
+        self.weights = Weights(model, self.machine.dtype, weight_decay=settings.weight_decay)
+        self.forward = forward_of(self.weights.computing, self.machine, job.encoder.pad_id)
+        self.batches = Batches(
+            self.tokens, settings.batch_size, settings.batch_tokens, job.seed, cluster.rank, cluster.size
+        )
+        for _ in range(kills):
+            self.batches.halve_budget()
+        if cluster.rank:
+            torch.manual_seed(job.seed + cluster.rank)  # each process drops other elements
         in_pass = self.batches.in_pass
-        bar_of = self.talk.progress("training", self.passes * in_pass)
-        with (self.job.run / "log.jsonl").open("a", encoding="utf-8") as log, bar_of as bar:
-            for number in range(self.passes):
-                self._one_pass(steps, bar, log)
-                scores = self.validate() | {"pass": number + 1, "updates": self.update}
-                _write(log, scores)
-                self.curve.append(scores)
-                self._keep_best(scores)
-                if number + 1 - self.gained >= self.job.settings.patience:
+        self.passes = settings.max_passes or min(20, max(3, math.ceil(FEWEST_UPDATES / in_pass)))
+        # Reading the loss makes a GPU wait, so it is read now and then; of a short pass, ten times.
+        self.log_updates = max(1, min(LOG_UPDATES, in_pass // 10))
+        self.valid_targets = job.valid.targets(job.labels)
+        self.keeper = Keeper(job, talk, cluster, self.machine.device)
+        self.standing = Standing(precision=_name(self.machine.dtype))
+        self.best_weights: torch.Tensor | None = None
+        self.started = time.monotonic()
+        self.skipped = 0.0
+
+    def go(self, stop: Stop) -> None:
+        total = self.passes * self.batches.in_pass
+        here = self.standing
+        log_of = open_log(self.job.run / "log.jsonl", here.update, writes=self.cluster.leads)
+        with self.talk.progress("training", total) as bar, log_of as log:
+            bar.advance(here.update)
+            tokens, since = 0, time.perf_counter()
+            for step in self._steps(total):
+                here.update, tokens = step.update, tokens + step.tokens
+                bar.advance()
+                ended = here.update % self.batches.in_pass == 0
+                if here.update % self.log_updates == 0 or ended:
+                    self._look(step, tokens / (time.perf_counter() - since), bar, log)
+                    tokens, since = 0, time.perf_counter()
+                if ended:
+                    self._end_pass(log)
+                    since = time.perf_counter()
+                self._keep_safe(stop)
+                if ended and len(here.curve) - here.gained >= self.job.settings.patience:
                     self.talk.say(f"no better {self.job.settings.metric} in {self.job.settings.patience} passes: done")
                     break
             bar.finish()
-        self.seconds = time.perf_counter() - started
-        checkpoint.finish(self.job.run)
+        here.seconds += time.monotonic() - self.started
 
-    def _steps(self) -> Iterator[Step]:
+    def _steps(self, total: int) -> Iterator[Step]:
         settings, targets = self.job.settings, self.job.train.targets(self.job.labels)
-        weights = label_weights(targets, self.job.train.kind, settings)
         rate = settings.learning_rate or self.job.base.learning_rate
-        total = self.passes * self.batches.in_pass
+        importance = label_weights(targets, self.job.train.kind, settings)
         return fit(
-            self.model,
+            self.weights,
+            lambda: self.forward,
             self.tokens,
             self.batches,
-            (texts for number in range(self.passes) for texts in self.batches.epoch(number)),
-            loss=Loss(targets, self.job.train.kind, weights, self.machine.device),
-            optimizer=_optimizer(self.model, settings),
+            self._order(total),
+            loss=Loss(targets, self.job.train.kind, importance, self.machine.device),
             schedule=lambda update: rate * ramp(update, total, settings.warmup_share),
-            machine=self.machine,
-            pad_id=self.job.encoder.pad_id,
+            add_up=self.cluster.sum_up,
         )
 
-    def _one_pass(self, steps: Iterator[Step], bar: Bar, log: Any) -> None:
-        started, tokens = time.perf_counter(), 0
-        for _ in range(self.batches.in_pass):
-            step = next(steps)
-            self.update, tokens = step.update, tokens + step.tokens
-            if step.update % self.log_updates and step.update % self.batches.in_pass:
-                bar.advance()
-                continue
-            loss = float(step.loss)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} at update {step.update}.",
-                    hint="try --precision fp32, or a lower --learning-rate",
-                )
-            rate = tokens / (time.perf_counter() - started)
-            _write(
-                log, {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
-            )
-            best = f"  best {self.job.settings.metric} {self.best[self.job.settings.metric]:.3f}" if self.best else ""
-            bar.advance(note=f"pass {len(self.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
+    def _order(self, total: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield the batches still to come. Which texts they hold depends on the seed and their number alone."""
+        in_pass = self.batches.in_pass
+        for number in range(self.standing.update // in_pass, total // in_pass):
+            for place, texts in enumerate(self.batches.epoch(number)):
+                if number * in_pass + place >= self.standing.update:
+                    yield number * in_pass + place, texts
+
+    def _look(self, step: Step, rate: float, bar: Bar, log: Log) -> None:
+        """Read the loss, and what it says about the number format."""
+        total = step.loss.detach().clone()
+        self.cluster.sum_up(total)
+        loss, skipped = float(total), float(self.weights.skipped)
+        broken = not math.isfinite(loss) or skipped - self.skipped >= self.log_updates
+        self.skipped = skipped
+        if broken:
+            self._fall_back(f"the loss became {loss} at update {step.update}")
+        line = {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
+        log.write(line)
+        metric = self.job.settings.metric
+        best = f"  best {metric} {self.standing.best[metric]:.3f}" if self.standing.best else ""
+        bar.advance(0, note=f"pass {len(self.standing.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
+
+    def _fall_back(self, why: str) -> None:
+        """Go on in fp32, from weights that no broken gradient has touched. Raises TrainingError if it is fp32."""
+        if self.weights.dtype is torch.float32:
+            raise TrainingError(f"{why}.", hint="try a lower --learning-rate")
+        self.talk.warn(f"{why} in {_name(self.weights.dtype)}; going on in fp32")
+        self._compute_in(torch.float32)
+
+    def _compute_in(self, dtype: torch.dtype) -> None:
+        self.weights.compute_in(dtype)
+        self.machine = device.Machine(self.machine.device, dtype)
+        self.forward = forward_of(self.weights.computing, self.machine, self.job.encoder.pad_id)
+        self.standing.precision = _name(dtype)
+
+    def _end_pass(self, log: Log) -> None:
+        here, metric = self.standing, self.job.settings.metric
+        scores = self.validate() | {"pass": len(here.curve) + 1, "updates": here.update}
+        log.write(scores)
+        here.curve.append(scores)
+        best = here.best
+        better = not best or (scores[metric], -scores["log_loss"]) > (best[metric], -best["log_loss"])
+        listed = ", ".join(f"{name} {scores[name]:.3f}" for name in ("log_loss", "accuracy", "macro_f1", "mcc"))
+        self.talk.say(f"pass {scores['pass']}: validation {listed}{' (best)' if better else ''}")
+        if not best or scores[metric] > best[metric]:
+            here.gained = len(here.curve)
+        if better:
+            here.best = scores
+            self.best_weights = self.weights.flat.detach().clone()
 
     def validate(self) -> dict[str, float]:
-        """Return headline metrics and log loss on the validation rows."""
-        settings, decision = self.job.settings, self.job.decision
-        logits = logits_of(self.model, self.valid_tokens, self.machine, self.job.encoder.pad_id, settings.batch_tokens)
+        """Return headline metrics and log loss on all validation rows, each process having scored its share."""
+        decision = self.job.decision
+        logits = self._valid_logits()
         if not np.isfinite(logits).all():
-            raise TrainingError("the model's scores are no numbers any more.", hint="try --precision fp32")
+            self._fall_back("the scores of validation texts became no numbers")
+            logits = self._valid_logits()
+        if not np.isfinite(logits).all():
+            raise TrainingError("the model's scores are no numbers any more.", hint="try a lower --learning-rate")
         scores = probabilities(logits, decision)
         single = decision.kind == "single-label"
         values = headline(self.valid_targets, chosen(scores, decision), single=single)
         return values | {"log_loss": log_loss(self.valid_targets, scores, single=single)}
 
-    def _keep_best(self, scores: dict[str, float]) -> None:
-        metric = self.job.settings.metric
-        better = not self.best or (scores[metric], -scores["log_loss"]) > (self.best[metric], -self.best["log_loss"])
-        listed = ", ".join(f"{name} {scores[name]:.3f}" for name in ("log_loss", "accuracy", "macro_f1", "mcc"))
-        self.talk.say(f"pass {scores['pass']}: validation {listed}{' (best)' if better else ''}")
-        if not self.best or scores[metric] > self.best[metric]:
-            self.gained = int(scores["pass"])
-        if better:
-            self.best = scores
-            self.save()
+    def _valid_logits(self) -> NDArray[np.float32]:
+        self.weights.computing.eval()
+        mine = np.empty((0, len(self.job.labels)), dtype=np.float32)
+        if len(self.my_valid.truncated):
+            mine = logits_of(self.forward, self.my_valid, self.batches.batch_tokens)
+        found = np.concatenate(self.cluster.gather(mine))
+        size, count = self.cluster.size, len(self.valid_targets)
+        order = np.concatenate([np.arange(rank, count, size) for rank in range(size)])
+        logits = np.empty_like(found)
+        logits[order] = found
+        return logits
 
-    def save(self) -> None:
-        checkpoint.save(self.model, self.job.base, self.job.encoder.limits.max_tokens, self.job.run / checkpoint.BEST)
-        self.saved = True
+    def _keep_safe(self, stop: Stop) -> None:
+        """Write a checkpoint if one is due; if somebody asked to stop, write one and stop."""
+        here = self.standing
+        # To agree makes a GPU wait.
+        if self.cluster.size > 1 and self.machine.device.type == "cuda" and here.update % self.log_updates:
+            return
+        stopping = self.cluster.agree(stop.by is not None)
+        if stopping or self.keeper.due(here.update):
+            self._save(must=stopping)
+        if stopping:
+            self._leave(stop)
 
-    def result(self) -> Fitted:
-        return Fitted(
-            checkpoint=self.job.run / checkpoint.FOLDER,
-            best=self.best,
-            passes=len(self.curve),
-            updates=self.update,
-            seconds=self.seconds,
-            precision=str(self.machine.dtype).removeprefix("torch."),
-            device=self.machine.device.type,
-            truncated=truncated(self.tokens, self.valid_tokens),
-            curve=self.curve,
+    def _leave(self, stop: Stop) -> None:
+        run = self.job.run
+        if stop.by is signal.SIGINT:
+            self._write_model()
+            raise Interrupted(
+                f"stopped after {self.standing.update} updates; the best model so far is in {run / checkpoint.FOLDER}.",
+                hint=f"bertie train --resume {run} goes on, bertie export {run} makes a bundle of what is there",
+            )
+        raise Preempted(
+            f"asked to end (SIGTERM) after {self.standing.update} updates; all of it is saved.",
+            hint=f"bertie train --resume {run} goes on just there",
         )
+
+    def _save(self, *, must: bool) -> None:
+        here = self.standing
+        here.batch_tokens = self.batches.batch_tokens
+        seconds = here.seconds + time.monotonic() - self.started
+        self.keeper.keep(replace(here, seconds=seconds), self.weights, self.best_weights, must=must)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; from the beginning if there is none."""
+        found = self.keeper.find()
+        if found is None:
+            self.talk.say("there is no checkpoint yet: starting at the beginning")
+            return
+        self.standing = Standing(**found.facts["standing"])
+        self._compute_in(device.DTYPES[self.standing.precision])
+        self.weights.load_state(found.tensors)
+        self.best_weights = found.tensors.get("best")
+        self.batches.batch_tokens = min(self.batches.batch_tokens, self.standing.batch_tokens)
+        self.keeper.restore_random(found)
+        self.talk.say(f"going on after update {found.update}")
+
+    def finish(self) -> Fitted:
+        """Write the best weights as the result, and how it went; then the checkpoints have done their duty."""
+        here, run = self.standing, self.job.run
+        self._write_model()
+        fitted = Fitted(
+            checkpoint=run / checkpoint.FOLDER,
+            best=here.best,
+            passes=len(here.curve),
+            updates=here.update,
+            seconds=here.seconds,
+            precision=here.precision,
+            device=self.machine.device.type,
+            truncated=truncated(self.tokens)
+            + int(np.concatenate(self.cluster.gather(np.array([truncated(self.my_valid)]))).sum()),
+            curve=here.curve,
+        )
+        if self.cluster.leads:
+            facts = asdict(fitted) | {"checkpoint": checkpoint.FOLDER, "metric": self.job.settings.metric}
+            disk.write_text(run / "training.json", json.dumps(facts, indent=2) + "\n")
+        self.keeper.clear()
+        return fitted
+
+    def _write_model(self) -> None:
+        if self.best_weights is not None:
+            with torch.no_grad():
+                self.weights.flat.copy_(self.best_weights)
+        if self.cluster.leads:
+            place = self.job.run / checkpoint.FOLDER
+            checkpoint.save(self.weights.model, self.job.base, self.job.encoder.limits.max_tokens, place)
 
 
 def truncated(*sets: Tokens) -> int:
@@ -225,16 +313,5 @@ def ramp(update: int, total: int, warmup_share: float) -> float:
     return (update + 1) / warmup if update < warmup else (total - update) / max(1, total - warmup + 1)
 
 
-def _optimizer(model: PooledClassifier, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Return AdamW; biases and layer norms do not decay, as in Devlin et al. 2019."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)
-
-
-def _write(log: Any, line: dict[str, float]) -> None:
-    log.write(json.dumps(line) + "\n")
-    log.flush()
+def _name(dtype: torch.dtype) -> str:
+    return next(name for name, known in device.DTYPES.items() if known is dtype)

@@ -1,0 +1,161 @@
+"""Which training settings are good first choices: one setting changed at a time, over three sets and several seeds.
+
+    python -m benchmarks.defaults --data PATH/cola_public_1.1.zip --seeds 5
+
+The sets: CoLA as published; the sample messages; and a many-class set made from these, in which each label is cut into
+four by k-means over tf-idf, so that 32 classes have some twenty messages each. Every trial chooses its checkpoint on
+validation rows and is measured on rows that it has not seen (CoLA: both development files; samples: the test file).
+The record in `benchmarks/results/defaults.json` is written after each trial, and what it holds is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe
+from bertie.config import DataSettings, TrainSettings
+from bertie.data.examples import Examples, read
+from bertie.data.split import split
+from bertie.evaluate.headline import headline
+from bertie.samples import path
+from bertie.talk import Talk
+from bertie.train.base_models import resolve
+
+RESULT = Path(__file__).parent / "results" / "defaults.json"
+COLA = DataSettings(header=False, text_column="3", label_column="1")
+PARTS = 4
+
+TRIALS: dict[str, list[dict[str, Any]]] = {
+    "CoLA": [
+        {"batch_size": 32},
+        {"batch_size": 64},
+        {"batch_size": 64, "learning_rate": 5e-5},
+        {"batch_size": 64, "learning_rate": 2e-4},
+        {"batch_size": 64, "max_passes": 5},
+        {"batch_size": 64, "warmup_share": 0.2},
+        {"batch_size": 64, "weight_decay": 0.1},
+        {"batch_size": 64, "freeze_embeddings": False},
+    ],
+    "samples": [
+        {"batch_size": 32},
+        {"batch_size": 16},
+        {"batch_size": 64},
+        {"batch_size": 32, "learning_rate": 5e-5},
+        {"batch_size": 32, "learning_rate": 2e-4},
+        {"batch_size": 32, "learning_rate": 4e-4},
+        {"batch_size": 32, "max_passes": 6},
+        {"batch_size": 32, "max_passes": 20},
+        {"batch_size": 32, "warmup_share": 0.2},
+        {"batch_size": 32, "weight_decay": 0.1},
+    ],
+}
+TRIALS["many-class"] = TRIALS["samples"]
+
+Parts = tuple[Examples, Examples, dict[str, Examples]]
+
+
+def cola(archive: Path, seed: int) -> Parts:
+    """Return CoLA's training rows, 5 % of them for validation, and the development files."""
+    with tempfile.TemporaryDirectory() as place:
+        with zipfile.ZipFile(archive) as files:
+            files.extractall(place)
+        raw = Path(place) / "cola_public" / "raw"
+        train, valid = split(read(raw / "in_domain_train.tsv", COLA), (0.05,), seed)
+        names = {"in domain": "in_domain_dev.tsv", "out of domain": "out_of_domain_dev.tsv"}
+        return train, valid, {name: read(raw / file, COLA) for name, file in names.items()}
+
+
+def samples() -> Parts:
+    """Return the sample messages."""
+    train, valid, test = (read(path(name), DataSettings()) for name in ("train", "valid", "test"))
+    return train, valid, {"test": test}
+
+
+def many_class() -> Parts:
+    """Return the sample messages with each label cut into PARTS by what the messages are about."""
+    from sklearn.cluster import KMeans
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    train, valid, measured = samples()
+    parts = (train, valid, measured["test"])
+    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit([str(text) for text in train.texts])
+    for label in train.label_names():
+        rows = [[row for row, (name,) in enumerate(part.labels) if name == label] for part in parts]
+        vectors = [
+            vectorizer.transform([str(part.texts[row]) for row in of]) for part, of in zip(parts, rows, strict=True)
+        ]
+        means = KMeans(PARTS, random_state=0, n_init=10).fit(vectors[0])
+        for part, of, found in zip(parts, rows, vectors, strict=True):
+            for row, number in zip(of, means.predict(found), strict=True):
+                part.labels[row] = (f"{label}-{number}",)
+    return train, valid, measured
+
+
+def trial(parts: Parts, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Train once and measure; return headline metrics by measured file, passes and seconds."""
+    import torch
+
+    from bertie.export.export import load_checkpoint
+    from bertie.scores import chosen, probabilities
+    from bertie.train.forward import Padded, logits_of
+    from bertie.train.job import Job
+    from bertie.train.limits import text_encoder, text_limits
+    from bertie.train.train import train
+
+    settings = TrainSettings.load({**wanted, "checkpoint_minutes": 0}, environment={})
+    base = resolve(settings.base)
+    encoder = text_encoder(base, text_limits(base, settings))
+    with tempfile.TemporaryDirectory() as place:
+        job = Job(Path(place), base, encoder, parts[0], parts[1], parts[0].label_names(), settings, seed)
+        fitted = train(job, Talk(quiet=True))
+        forward = Padded(load_checkpoint(fitted.checkpoint), torch.device("cpu"), encoder.pad_id)
+        answer: dict[str, Any] = {"passes": fitted.passes, "updates": fitted.updates, "seconds": fitted.seconds}
+        for name, measured in parts[2].items():
+            picked = chosen(
+                probabilities(logits_of(forward, encoder.encode(measured.texts), 8192), job.decision), job.decision
+            )
+            answer[name] = headline(measured.targets(job.labels), picked, single=True)
+    return answer
+
+
+@contextlib.contextmanager
+def alone(lock: Path | None) -> Iterator[None]:
+    """Hold a lock file, so that no other measurement runs at the same time."""
+    with contextlib.ExitStack() as stack:
+        if lock is not None:
+            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="cola_public_1.1.zip")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sets", nargs="*", default=list(TRIALS))
+    parser.add_argument("--lock", type=Path, help="hold this file's lock during each trial")
+    arguments = parser.parse_args()
+    done: list[dict[str, Any]] = json.loads(RESULT.read_text())["trials"] if RESULT.is_file() else []
+    known = {json.dumps([one["set"], one["settings"], one["seed"]], sort_keys=True) for one in done}
+    for seed in range(arguments.seeds):
+        for name in arguments.sets:
+            parts = cola(arguments.data, seed) if name == "CoLA" else samples() if name == "samples" else many_class()
+            for wanted in TRIALS[name]:
+                facts = {"set": name, "settings": wanted, "seed": seed}
+                if json.dumps(list(facts.values()), sort_keys=True) in known:
+                    continue
+                with alone(arguments.lock):
+                    done.append(facts | trial(parts, wanted, seed))
+                RESULT.write_text(json.dumps({"machine": describe(), "trials": done}, indent=1) + "\n")
+                print(json.dumps(done[-1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What is to be trained: everything read and checked. Knows no PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertie.config import TrainSettings
+from bertie.data.examples import Examples
+from bertie.scores import Decision
+from bertie.tokens import TextEncoder
+from bertie.train.base_models import Base
+
+FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "restarts"}
+"""Settings that may be others when a training goes on: they do not decide what is learned."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that training needs."""
+
+    run: Path
+    base: Base
+    encoder: TextEncoder
+    train: Examples
+    valid: Examples
+    labels: tuple[str, ...]
+    settings: TrainSettings
+    seed: int
+    fingerprint: str = ""
+    """A hash of the texts and labels."""
+
+    @property
+    def decision(self) -> Decision:
+        """How logits are read while training goes on: no temperature yet, and one half as threshold."""
+        return Decision(self.labels, self.train.kind)
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides what is learned: a checkpoint of one job is of no use to another."""
+        settings = self.settings.model_dump(exclude=FREE)
+        facts = [self.fingerprint, self.labels, self.base.weights_sha256, settings, self.seed]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""`log.jsonl`: a line for each look at the loss, and one for each pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from bertie import disk
+
+
+class Log:
+    """Writes lines, each at once, so that a plot can follow."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    def write(self, line: dict[str, float]) -> None:
+        """Add a line."""
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+
+@contextmanager
+def open_log(path: Path, done: int, *, writes: bool) -> Iterator[Log]:
+    """Open a log, without the lines of updates after `done`, which are to be done again; one that `writes` not, drops.
+
+    A training that goes on thus has the log of one that was never interrupted.
+    """
+    if not writes:
+        yield Log(None)
+        return
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        disk.write_text(path, "".join(line for line in lines if _update_of(line) <= done))
+    with path.open("a", encoding="utf-8") as file:
+        yield Log(file)
+
+
+def _update_of(line: str) -> float:
+    """Return the update that a line belongs to; a line that was cut off belongs to none that is done."""
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        return math.inf
+    return float(facts.get("update", facts.get("updates", math.inf)))
