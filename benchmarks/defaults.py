@@ -35,29 +35,25 @@ PARTS = 4
 
 TRIALS: dict[str, list[dict[str, Any]]] = {
     "CoLA": [
-        {"batch_size": 32},
         {"batch_size": 64},
-        {"batch_size": 64, "learning_rate": 5e-5},
+        {"batch_size": 64, "dropout": 0.0},
+        {"batch_size": 32},
         {"batch_size": 64, "learning_rate": 2e-4},
         {"batch_size": 64, "max_passes": 5},
-        {"batch_size": 64, "warmup_share": 0.2},
-        {"batch_size": 64, "weight_decay": 0.1},
-        {"batch_size": 64, "freeze_embeddings": False},
     ],
     "samples": [
         {"batch_size": 32},
-        {"batch_size": 16},
-        {"batch_size": 64},
-        {"batch_size": 32, "learning_rate": 5e-5},
+        {"batch_size": 32, "dropout": 0.0},
         {"batch_size": 32, "learning_rate": 2e-4},
-        {"batch_size": 32, "learning_rate": 4e-4},
-        {"batch_size": 32, "max_passes": 6},
-        {"batch_size": 32, "max_passes": 20},
-        {"batch_size": 32, "warmup_share": 0.2},
-        {"batch_size": 32, "weight_decay": 0.1},
+        {"batch_size": 16},
+    ],
+    "many-class": [
+        {"batch_size": 32},
+        {"batch_size": 32, "dropout": 0.0},
+        {"batch_size": 32, "learning_rate": 2e-4},
+        {"batch_size": 16},
     ],
 }
-TRIALS["many-class"] = TRIALS["samples"]
 
 Parts = tuple[Examples, Examples, dict[str, Examples]]
 

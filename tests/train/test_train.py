@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +18,7 @@ from bertie.train.cluster import Cluster
 from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
 from bertie.train.train import Fitted, ramp, train
-from tests.conftest import Bertie, make_rows, write_csv
+from tests.conftest import make_rows
 
 QUIET = Talk(quiet=True)
 
@@ -125,27 +120,3 @@ def test_the_learning_rate_rises_then_falls_to_almost_nothing() -> None:
     assert np.all(np.diff(rates[:10]) > 0)
     assert np.all(np.diff(rates[10:]) < 0)
     assert 0 < rates[-1] < 0.02
-
-
-def test_ctrl_c_leaves_a_usable_checkpoint(tiny_base: Path, tmp_path: Path, bertie: Bertie) -> None:
-    data = write_csv(tmp_path / "data.csv", list(make_rows(400)))
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "bertie", "train", data, "--out", run, "--base", tiny_base]
-    process = subprocess.Popen(
-        [*map(str, command), "--max-passes", "5000", "--patience", "5000"], stderr=subprocess.PIPE, text=True
-    )
-    log = run / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and '"pass": 2' in log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped after" in errors
-    assert "Traceback" not in errors
-    assert (run / "checkpoint" / "model.safetensors").is_file()
-    exported = bertie("export", run, "--json")
-    assert exported.returncode == 0, exported.stderr
-    assert bertie("predict", run, "where is my parcel").returncode == 0

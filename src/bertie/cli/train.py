@@ -49,14 +49,13 @@ def train(
     """
     if resume is not None:
         _refuse_others(context, data, out)
-        restarts = TrainSettings.load(environment={}, file=resume / "config.toml").restarts
-    else:
-        restarts = settings.restarts
+        if (resume / "config.toml").is_file():
+            settings = TrainSettings.load(environment={}, file=resume / "config.toml")
     launch = launch_here(os.environ)
     if launch is not None:
         become_torchrun(launch, sys.argv[1:], os.environ)
     torchrun = "WORLD_SIZE" in os.environ  # which starts a killed process again by itself
-    kills = 0 if torchrun else in_worker(restarts)
+    kills = 0 if torchrun else in_worker(settings.restarts)
 
     from bertie.pipeline.train_run import Request, resume_run, train_run  # noqa: PLC0415 - keeps --help fast
 

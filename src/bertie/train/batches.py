@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bertie.tokens import Tokens, by_length
 
-POOL = 50
-"""Batches whose texts are sorted by length together: enough for hardly any padding, few enough to stay random."""
+POOL = 250
+"""Batches whose texts are sorted by length together: enough for batches of one length, which share matrix products."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove the oldest. Raises OutputError; the older ones are still there then."""
+        for half in [name for name in self._place.names() if name.startswith(".step-")]:
+            self._place.remove(half)  # what a killed process had begun
         with self._place.stage(f"step-{checkpoint.update:08d}") as folder:
             try:
                 save_file(

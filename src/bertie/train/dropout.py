@@ -15,16 +15,18 @@ class ByteDropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch.nn.Dropout
         """Return the input with some elements zero, in training; the input itself otherwise."""
         dropped = round(self.p * 256)
-        if not self.training or not dropped or input.device.type != "cpu":
+        if not self.training or not dropped:
+            return input
+        if input.device.type != "cpu":
             return super().forward(input)
         draws = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         keep = draws.view(torch.uint8)[: input.numel()].view(input.shape) >= dropped
         return input * keep.to(input.dtype).mul_(256 / (256 - dropped))
 
 
-def use_fast_dropout(model: nn.Module) -> None:
-    """Put ByteDropout in the place of every dropout of a model."""
+def use_fast_dropout(model: nn.Module, share: float | None = None) -> None:
+    """Put ByteDropout in the place of every dropout of a model, with another share if one is given."""
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.Dropout and child.p < 1.0:
-                setattr(module, name, ByteDropout(child.p))
+                setattr(module, name, ByteDropout(child.p if share is None else share))

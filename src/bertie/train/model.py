@@ -36,8 +36,9 @@ class PooledClassifier(nn.Module):
         return pool(logits, rows, count)
 
     def freeze_embeddings(self) -> None:
-        """Leave the word embeddings as they are."""
-        self.classifier.get_input_embeddings().requires_grad_(False)
+        """Leave the embeddings as they are: words, and where there are any, positions, types and their norm."""
+        model = self.classifier.base_model
+        getattr(model, "embeddings", model.get_input_embeddings()).requires_grad_(False)
 
 
 def pool(logits: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -90,11 +90,9 @@ class _Trainer:
         model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
         if settings.freeze_embeddings:
             model.freeze_embeddings()
-        self.weights = Weights(model, self.machine.dtype, weight_decay=settings.weight_decay)
+        self.weights = Weights(model, self.machine.dtype, weight_decay=settings.weight_decay, dropout=settings.dropout)
         self.forward = forward_of(self.weights.computing, self.machine, job.encoder.pad_id)
-        self.batches = Batches(
-            self.tokens, settings.batch_size, settings.batch_tokens, job.seed, cluster.rank, cluster.size
-        )
+        self.batches = Batches(self.tokens, job.batch_size, settings.batch_tokens, job.seed, cluster.rank, cluster.size)
         for _ in range(kills):
             self.batches.halve_budget()
         if cluster.rank:

@@ -28,16 +28,17 @@ class Weights:
     Parameters that are frozen are in no array.
     """
 
-    def __init__(self, model: PooledClassifier, dtype: torch.dtype, *, weight_decay: float) -> None:
-        self.model = model
+    def __init__(
+        self, model: PooledClassifier, dtype: torch.dtype, *, weight_decay: float, dropout: float | None = None
+    ) -> None:
+        self.model, self._dropout = model, dropout
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Biases and layer norms do not decay, as in Devlin et al. 2019; they come last in the array.
         ordered = [p for p in trained if p.ndim > 1] + [p for p in trained if p.ndim <= 1]
         decaying = sum(parameter.numel() for parameter in ordered if parameter.ndim > 1)
         self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in ordered])
         self.gradient = torch.zeros_like(self.flat)
-        self._views = _cut(self.flat, ordered)
-        for parameter, view in zip(ordered, self._views, strict=True):
+        for parameter, view in zip(ordered, _cut(self.flat, ordered), strict=True):
             parameter.data = view
         self._gradients = _cut(self.gradient, ordered)
         self._ordered = ordered
@@ -61,10 +62,14 @@ class Weights:
         self.scale = torch.full((), FIRST_SCALE if dtype is torch.float16 else 1.0, device=self.flat.device)
         self._growth = torch.zeros((), dtype=torch.int32, device=self.flat.device)
         self.computing = self.model if dtype is torch.float32 else _in_format(self.model, dtype)
-        use_fast_dropout(self.computing)
+        use_fast_dropout(self.computing, self._dropout)
         parts = dict(self.computing.named_parameters())
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         self._parts = [parts[names[id(parameter)]] for parameter in self._ordered]
+        self._copy = self.flat.to(dtype)
+        if self.computing is not self.model:
+            for part, view in zip(self._parts, _cut(self._copy, self._ordered), strict=True):
+                part.data = view
 
     def clear(self) -> None:
         """Begin a new gradient, of nothing; what an unfinished batch left is forgotten."""
@@ -107,7 +112,7 @@ class Weights:
         """Bring the computing copy up to date with the fp32 weights."""
         if self.computing is not self.model:
             with torch.no_grad():
-                torch._foreach_copy_(list[Tensor](self._parts), self._views)
+                self._copy.copy_(self.flat)
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the next update depends on, as tensors by name; they are the live ones, not copies."""
