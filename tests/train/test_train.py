@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from bertie.config import TrainSettings
 from bertie.data.examples import Examples, from_lists
-from bertie.errors import TrainingError, UsageError
+from bertie.errors import OutputError, TrainingError, UsageError
 from bertie.talk import Talk
+from bertie.tokens import Tokens
 from bertie.train import device
 from bertie.train.base_models import resolve
 from bertie.train.cluster import Cluster
+from bertie.train.forward import Unpadded
 from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
 from bertie.train.train import Fitted, ramp, train
@@ -28,14 +33,25 @@ def examples(count: int, seed: int = 0) -> Examples:
     return from_lists(texts, labels)
 
 
-def fitted(tiny_base: Path, run: Path, count: int = 240, **wanted: object) -> Fitted:
+class Heard(Talk):
+    """Remembers what it would say."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.words: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.words.append(message)
+
+
+def fitted(tiny_base: Path, run: Path, count: int = 240, talk: Talk = QUIET, **wanted: object) -> Fitted:
     usual: dict[str, object] = {"max_passes": 2, "batch_size": 8, "learning_rate": 2e-3, "precision": "fp32"}
     settings = TrainSettings.load(usual | wanted, environment={})
     base = resolve(str(tiny_base))
     encoder = text_encoder(base, text_limits(base, settings))
-    run.mkdir()
+    run.mkdir(exist_ok=True)
     data = examples(count)
-    return train(Job(run, base, encoder, data, examples(40, 1), data.label_names(), settings, seed=5), QUIET)
+    return train(Job(run, base, encoder, data, examples(40, 1), data.label_names(), settings, seed=5), talk)
 
 
 def weights(fit: Fitted) -> dict[str, torch.Tensor]:
@@ -99,6 +115,80 @@ def test_a_loss_that_is_no_number_stops_training(tiny_base: Path, tmp_path: Path
     with pytest.raises(TrainingError, match=r"no numbers|loss became"):
         fitted(tiny_base, tmp_path / "run", learning_rate=1e30, max_passes=3)
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def overflowing(base: Path, folder: Path) -> Path:
+    """Copy a base, with a last norm so large that what comes after it has no number in fp16."""
+    shutil.copytree(base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("layer.1.output.LayerNorm.weight"))
+    tensors[name] = tensors[name] * 1e6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_where_fp16_has_no_numbers_it_goes_on_in_fp32(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = device.Machine(torch.device("cpu"), torch.float16)
+    monkeypatch.setattr(device, "choose", lambda *_: machine)
+    base, heard = overflowing(tiny_base, tmp_path / "base"), Heard()
+    fit = fitted(base, tmp_path / "run", talk=heard, max_passes=1)
+    assert fit.precision == "fp32"
+    assert any("in fp16; going on in fp32" in word for word in heard.words)
+    assert all(torch.isfinite(value).all() for value in weights(fit).values())
+    # And where fp16 has the numbers, it stays.
+    quiet = Heard()
+    assert fitted(tiny_base, tmp_path / "other", talk=quiet, max_passes=1).precision == "fp16"
+    assert quiet.words == []
+
+
+def test_a_full_disk_costs_checkpoints_but_not_the_training(tiny_base: Path, tmp_path: Path, small_disk: Path) -> None:
+    heard = Heard()
+    (small_disk / "ballast").write_bytes(bytes(200 * 1024))
+    place = str(small_disk / "checkpoints")
+    fit = fitted(tiny_base, tmp_path / "run", talk=heard, checkpoints=place, checkpoint_updates=5)
+    assert len(heard.words) == fit.updates // 5
+    assert "no checkpoint after update 5: cannot write" in heard.words[0]
+    quiet = weights(fitted(tiny_base, tmp_path / "quiet"))
+    assert all(torch.equal(value, quiet[name]) for name, value in weights(fit).items())
+
+
+def test_a_result_that_does_not_fit_on_the_disk_is_an_output_error(tiny_base: Path, small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(200 * 1024))
+    with pytest.raises(OutputError, match="cannot write"):
+        fitted(tiny_base, small_disk / "run", max_passes=1)
+    assert not (small_disk / "run" / "checkpoint").exists()
+    assert not (small_disk / "run" / "training.json").exists()
+
+
+def test_where_memory_ends_fewer_tokens_are_computed_at_once(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sizes = Unpadded.__call__, []
+
+    def limited(self: Unpadded, tokens: Tokens, windows: NDArray[np.int64], *rest: Any) -> torch.Tensor:
+        sizes.append(int(tokens.lengths[windows].sum()))
+        if sizes[-1] > 70:
+            raise torch.OutOfMemoryError("as CUDA says it")
+        return run(self, tokens, windows, *rest)
+
+    whole = weights(fitted(tiny_base, tmp_path / "whole", max_passes=1, dropout=0.0))
+    monkeypatch.setattr(Unpadded, "__call__", limited)
+    parts = weights(fitted(tiny_base, tmp_path / "parts", max_passes=1, dropout=0.0))
+    assert max(sizes) > 70 >= np.median(sizes)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-4) for name in whole)
+
+
+def test_memory_too_small_for_one_text_is_an_error(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr(Unpadded, "__call__", never)
+    with pytest.raises(TrainingError, match="memory"):
+        fitted(tiny_base, tmp_path / "run", max_passes=1)
 
 
 def test_fp16_needs_a_gpu(tiny_base: Path, tmp_path: Path) -> None:

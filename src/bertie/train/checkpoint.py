@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from bertie import disk
+from bertie.errors import OutputError
 from bertie.train.base_models import Base
 from bertie.train.model import PooledClassifier, quiet
 
@@ -16,7 +19,7 @@ def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> No
     """Write the model whole or not at all, in the place of an older one.
 
     `transformers.pipeline("text-classification", model=path)` loads it, cuts texts at `max_tokens` as training did,
-    and answers with the user's label names.
+    and answers with the user's label names. Raises OutputError.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
@@ -26,5 +29,8 @@ def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> No
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     with quiet(), disk.folder(path, replace=True) as stage:
-        model.classifier.save_pretrained(stage)
+        try:
+            model.classifier.save_pretrained(stage)
+        except SafetensorError as error:  # which also stands for a full disk
+            raise OutputError(f"cannot write {path}: {error}.", hint="free some disk space") from error
         tokenizer.save_pretrained(stage)

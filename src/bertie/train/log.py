@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -19,13 +19,14 @@ class Log:
         self._file = file
 
     def write(self, line: dict[str, float]) -> None:
-        """Add a line."""
+        """Add a line. One that cannot be written, on a full disk, is left out: it is not worth the training."""
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            with contextlib.suppress(OSError):
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_log(path: Path, done: int, *, writes: bool) -> Iterator[Log]:
     """Open a log, without the lines of updates after `done`, which are to be done again; one that `writes` not, drops.
 
@@ -37,8 +38,15 @@ def open_log(path: Path, done: int, *, writes: bool) -> Iterator[Log]:
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         disk.write_text(path, "".join(line for line in lines if _update_of(line) <= done))
-    with path.open("a", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:
+        file = path.open("a", encoding="utf-8")
+        stack.callback(_close, file)
         yield Log(file)
+
+
+def _close(file: TextIO) -> None:
+    with contextlib.suppress(OSError):  # what could not be written before cannot be written now
+        file.close()
 
 
 def _update_of(line: str) -> float:

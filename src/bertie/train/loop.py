@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertie.errors import TrainingError
 from bertie.tokens import Tokens
 from bertie.train.batches import Batches
 from bertie.train.forward import Forward
@@ -54,8 +55,13 @@ def fit(
                 total = _gradient(weights, run, tokens, batches, mine, share_of)
                 break
             except RuntimeError as error:
-                if not _out_of_memory(error) or not batches.halve_budget():
+                if not _out_of_memory(error):
                     raise
+                if not batches.halve_budget():
+                    raise TrainingError(
+                        "memory does not hold the longest text of the training rows.",
+                        hint="try --max-tokens 256, or --long windows with a smaller window",
+                    ) from error
         add_up(weights.gradient)
         weights.step(schedule(update))
         yield Step(update + 1, total, schedule(update), batches.tokens_in(mine))
