@@ -205,6 +205,9 @@ class TrainSettings(Settings):
     freeze_embeddings: bool = Field(
         True, description="Leave the word embeddings as they are: faster, less memory, and no worse where measured."
     )
+    token_cache: bool = Field(
+        True, description="Keep the tokens of 20,000 texts or more for the next training on the same texts."
+    )
     tolerance: float = Field(
         1e-3, gt=0, description="Greatest difference in probability allowed between the trained and the exported model."
     )

@@ -58,7 +58,8 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 def folder(path: Path, *, replace: bool = False, private: bool = False) -> Iterator[Path]:
     """Give an empty folder to write into; it takes the place of `path` only if the block ends without an error.
 
-    A private one, and the files in it, can be read by their owner alone. Raises OutputError if `path` holds something already and `replace` is false, or cannot be written.
+    A private one, and the files in it, can be read by their owner alone. Raises OutputError if `path` holds something
+    already and `replace` is false, or cannot be written.
     """
     if not replace:
         refuse_filled(path)

@@ -63,13 +63,13 @@ class Examples:
         numbers = {name: int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 20}
         return tuple(sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name)))
 
-    def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Return which labels are right, [rows, labels] of 0 and 1.
+    def targets(self, labels: Sequence[str]) -> NDArray[Any]:
+        """Return which labels are right, [rows, labels] of 0 and 1, a byte each.
 
         Raises DataError that names file, line and value of a label the model does not know.
         """
         index = {name: place for place, name in enumerate(labels)}
-        targets = np.zeros((len(self), len(labels)), dtype=np.int64)
+        targets = np.zeros((len(self), len(labels)), dtype=np.int8)
         for row, names in enumerate(self.labels):
             for name in names:
                 if name not in index:

@@ -68,6 +68,7 @@ def train_run(
             f"{fitted.truncated} texts are longer than {limits.max_tokens} tokens and were cut; "
             "--long windows reads them whole"
         )
+    del splits, job  # of a large set they are what takes most memory, and the rest reads what it needs from the run
     return finish(request.out, talk)
 
 

@@ -23,6 +23,7 @@ from bertie.evaluate.headline import headline
 from bertie.evaluate.metrics import log_loss
 from bertie.scores import Decision, chosen, probabilities
 from bertie.talk import Bar, Talk
+from bertie.token_cache import TokenCache, encoded
 from bertie.tokens import TextEncoder, Tokens
 from bertie.train import checkpoint, machine
 from bertie.train.base_models import Base
@@ -102,8 +103,9 @@ class _Trainer:
         self.job, self.talk = job, talk
         self.machine: Machine = machine.choose(job.settings)
         talk.say(f"tokenizing {len(job.train) + len(job.valid)} texts")
-        self.tokens = job.encoder.encode(job.train.texts)
-        self.valid_tokens = job.encoder.encode(job.valid.texts)
+        cache = TokenCache.usual(talk) if job.settings.token_cache else None
+        self.tokens = encoded(job.encoder, job.train.texts, cache)
+        self.valid_tokens = encoded(job.encoder, job.valid.texts, cache)
         self.model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
         if job.settings.freeze_embeddings:
             self.model.freeze_embeddings()
