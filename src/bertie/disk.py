@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertie.errors import OutputError
@@ -115,8 +115,10 @@ def _swap(stage: Path, path: Path) -> None:
         path.rename(kept)
         stage.rename(path)
     except BaseException:
-        if kept.exists():
-            kept.rename(path)
-        old.rmdir()
+        with suppress(OSError):  # another process has put something there in the meantime
+            if kept.exists():
+                kept.rename(path)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)

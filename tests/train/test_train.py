@@ -17,6 +17,7 @@ from bertie.config import TrainSettings
 from bertie.data.examples import Examples, from_lists
 from bertie.errors import TrainingError, UsageError
 from bertie.talk import Talk
+from bertie.token_cache import TokenCache
 from bertie.train import machine
 from bertie.train.base_models import resolve
 from bertie.train.limits import text_encoder, text_limits
@@ -147,3 +148,17 @@ def test_ctrl_c_leaves_a_usable_checkpoint(tiny_base: Path, tmp_path: Path, bert
     exported = bertie("export", run, "--json")
     assert exported.returncode == 0, exported.stderr
     assert bertie("predict", run, "where is my parcel").returncode == 0
+
+
+@pytest.mark.parametrize(("token_cache", "kept"), [(True, 2), (False, 0)])
+def test_tokens_are_kept_unless_the_setting_forbids_it(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token_cache: bool, kept: int
+) -> None:
+    cache = TokenCache(tmp_path / "tokens", QUIET, fewest_texts=1)
+    monkeypatch.setattr(TokenCache, "usual", lambda _: cache)
+    fits = [
+        fitted(tiny_base, tmp_path / name, count=40, max_passes=1, token_cache=token_cache) for name in ("one", "two")
+    ]
+    assert len(list(tmp_path.glob("tokens/*"))) == kept
+    one, two = map(weights, fits)
+    assert all(torch.equal(one[name], two[name]) for name in one)
