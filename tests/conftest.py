@@ -158,6 +158,7 @@ def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
             "batch_size": 8,
             "learning_rate": 2e-3,
             "precision": "fp32",
+            "freeze_embeddings": False,  # those of the tiny base are random
         }
         train_run(
             Request(data, run),

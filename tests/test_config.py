@@ -33,7 +33,7 @@ SIXTEEN = {"BERTIE_TRAIN_BATCH_SIZE": "16"}
 
 
 def test_the_default_holds_where_nothing_is_given() -> None:
-    assert TrainSettings.load(environment={}).batch_size == 32
+    assert TrainSettings.load(environment={}).batch_size == 0
 
 
 def test_the_file_wins_over_the_default(toml: Toml) -> None:
@@ -108,17 +108,17 @@ def complaint(kind: type[Settings], flags: dict[str, Any] | None = None, **sourc
 
 
 def test_a_wrong_value_is_told_with_its_source(toml: Toml) -> None:
-    file = toml("[train]\nbatch_size = 0")
-    assert complaint(TrainSettings, file=file).what == f"{file}: batch_size cannot be 0."
+    file = toml("[train]\nbatch_size = -2")
+    assert complaint(TrainSettings, file=file).what == f"{file}: batch_size cannot be -2."
     assert complaint(TrainSettings, environment={"BERTIE_TRAIN_BATCH_SIZE": "few"}).what == (
         "the environment: batch_size cannot be 'few'."
     )
     assert complaint(TrainSettings, {"batch_size": -1}, file=file).what == "the flags: batch_size cannot be -1."
-    assert "greater than or equal to 1" in complaint(TrainSettings, {"batch_size": -1}).expected
+    assert "greater than or equal to 0" in complaint(TrainSettings, {"batch_size": -1}).expected
 
 
 def test_a_wrong_value_points_to_a_command_there_is() -> None:
-    assert complaint(TrainSettings, {"batch_size": 0}).hint == "see bertie train --help"
+    assert complaint(TrainSettings, {"batch_size": -1}).hint == "see bertie train --help"
     assert complaint(SplitSettings, {"seed": -1}).hint == "see bertie train --help"
     assert complaint(DataSettings, {"header": "perhaps"}).hint == "see bertie train --help"
     assert complaint(ServeSettings, {"port": 70000}).hint == "see bertie serve --help"

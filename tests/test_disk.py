@@ -200,3 +200,26 @@ def test_a_missing_file_inside_the_block_is_not_called_a_full_disk(tmp_path: Pat
         (stage / "none" / "file.txt").write_text("text")
     assert caught.value.hint == ""
     assert names(tmp_path) == []
+
+
+def test_lines_are_written_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file.txt"
+    disk.write_lines(path, (f"{number}\n" for number in range(3)))
+    assert path.read_bytes() == b"0\n1\n2\n"
+
+
+def test_lines_that_end_in_an_error_leave_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    disk.write_text(path, "old")
+    with pytest.raises(ZeroDivisionError):
+        disk.write_lines(path, (f"{1 // number}\n" for number in (1, 0)))
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_private_folder_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    with disk.folder(tmp_path / "run", private=True) as stage:
+        (stage / "deep").mkdir()
+        (stage / "deep" / "file.txt").write_text("x")
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("run", "run/deep", "run/deep/file.txt")]
+    assert modes == [0o700, 0o700, 0o600]

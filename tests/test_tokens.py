@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from bertie.errors import RequestInvalid, UsageError
-from bertie.tokens import Text, TextEncoder, TextLimits, Tokens, by_length, pooled
+from bertie.tokens import Text, TextEncoder, TextLimits, Tokens, _chunks, by_length, pooled
 
 WORDS = st.lists(st.sampled_from(["parcel", "late", "one", "two", "refund", "x"]), max_size=60).map(" ".join)
 TEXTS = st.lists(st.one_of(WORDS, st.tuples(WORDS, WORDS)), min_size=1, max_size=8)
@@ -71,6 +74,39 @@ def test_many_texts_are_the_same_as_one_at_a_time(tiny_tokenizer: Tokenizer, mon
     for row, text in enumerate(texts):
         alone = encoder.encode([text])
         assert content(together, tiny_tokenizer, row) == content(alone, tiny_tokenizer, 0)
+
+
+def test_long_texts_go_to_the_tokenizer_a_few_at_a_time(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[Text] = ["one two three", ("one", "two"), "", "four " * 9, "five"]
+    assert list(_chunks(texts)) == [texts]
+    monkeypatch.setattr("bertie.tokens.CHUNK_CHARACTERS", 19)
+    assert list(_chunks(texts)) == [texts[:3], texts[3:4], texts[4:]]
+    assert list(_chunks([])) == []
+    encoder = TextEncoder(tiny_tokenizer, TextLimits(12))
+    together = encoder.encode(texts)
+    assert together.truncated.tolist() == [False] * 5
+    for row, text in enumerate(texts):
+        assert content(together, tiny_tokenizer, row) == content(encoder.encode([text]), tiny_tokenizer, 0)
+    assert encoder.count(texts).tolist() == together.lengths.tolist()
+
+
+def test_no_texts_have_no_tokens(tiny_tokenizer: Tokenizer) -> None:
+    tokens = TextEncoder(tiny_tokenizer, TextLimits(12)).encode([])
+    assert (len(tokens.ids), len(tokens.rows), len(tokens.truncated), tokens.starts.tolist()) == (0, 0, 0, [0])
+
+
+def test_the_tokens_of_a_large_set_never_stand_in_memory_twice(tiny_tokenizer: Tokenizer) -> None:
+    texts: list[Text] = ["one two three four five six " * 8] * 40_000
+    encoder = TextEncoder(tiny_tokenizer, TextLimits(64))
+    tracemalloc.start()
+    try:
+        tokens = encoder.encode(texts)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * sum(getattr(tokens, field.name).nbytes for field in fields(tokens))
 
 
 def test_padding_stands_right_and_is_masked(tiny_tokenizer: Tokenizer) -> None:

@@ -223,6 +223,9 @@ class TrainSettings(Settings):
         description="Times that a training which the system killed (out of memory) goes on from its checkpoint, with "
         "half the tokens computed at once and the same updates.",
     )
+    token_cache: bool = Field(
+        True, description="Keep the tokens of 20,000 texts or more for the next training on the same texts."
+    )
     tolerance: float = Field(
         1e-3, gt=0, description="Greatest difference in probability allowed between the trained and the exported model."
     )

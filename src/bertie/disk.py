@@ -10,8 +10,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertie.errors import OutputError
@@ -25,18 +25,26 @@ def sha256(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all. Raises OutputError if it cannot be written."""
+    write_lines(path, [text])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines, each with its own end, one after the other: the file never stands in memory as a whole.
+
+    It appears whole or not at all. Raises OutputError if it cannot be written.
+    """
     try:
-        _write_text(path, text)
+        _write_lines(path, lines)
     except OSError as error:
         raise _unwritten(path, error) from error
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)  # mkstemp makes it private; results are read by other users of the machine
@@ -47,10 +55,11 @@ def _write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def folder(path: Path, *, replace: bool = False, private: bool = False) -> Iterator[Path]:
     """Give an empty folder to write into; it takes the place of `path` only if the block ends without an error.
 
-    Raises OutputError if `path` holds something already and `replace` is false, or cannot be written.
+    A private one, and the files in it, can be read by their owner alone. Raises OutputError if `path` holds something
+    already and `replace` is false, or cannot be written.
     """
     if not replace:
         refuse_filled(path)
@@ -61,8 +70,10 @@ def folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise OutputError(f"cannot write to {path.parent}: {error.strerror or error}.") from error
     try:
         yield stage
-        stage.chmod(0o755)
+        stage.chmod(0o700 if private else 0o755)
         for file in stage.rglob("*"):
+            if private:
+                file.chmod(0o700 if file.is_dir() else 0o600)
             _flush(file)
         if not replace:
             refuse_filled(path)  # again: somebody else may have written there in the meantime
@@ -104,8 +115,10 @@ def _swap(stage: Path, path: Path) -> None:
         path.rename(kept)
         stage.rename(path)
     except BaseException:
-        if kept.exists():
-            kept.rename(path)
-        old.rmdir()
+        with suppress(OSError):  # another process has put something there in the meantime
+            if kept.exists():
+                kept.rename(path)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -6,8 +6,9 @@ A text has one window; with `long="windows"` a text longer than the model's wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,7 +23,8 @@ Text: TypeAlias = str | tuple[str, str]
 """One text, or a pair of them."""
 
 CHUNK = 4096
-"""Texts that go to the tokenizer at once: enough for all cores, little enough to keep memory flat."""
+CHUNK_CHARACTERS = 2_000_000
+"""Texts, and characters, that go to the tokenizer at once: enough for all cores, little enough to keep memory flat."""
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,29 @@ class TextEncoder:
             raise BundleDamaged(f"{path} is not a tokenizer that can be read: {error}.") from error
         return cls(tokenizer, limits, pad_id)
 
+    @property
+    def identity(self) -> str:
+        """All that decides, beside the texts, which tokens come out: the tokenizer and the limits, as JSON."""
+        return json.dumps([self._whole.to_str(), asdict(self.limits)])
+
     def encode(self, texts: Sequence[Text]) -> Tokens:
         """Return the tokens of all texts. Raises RequestInvalid for a text that is no valid Unicode."""
-        chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
-        return _join([self._flatten(self._windows(chunk)) for chunk in chunks])
+        return _join(self._flatten(self._windows(chunk)) for chunk in _chunks(texts))
 
     def count(self, texts: Sequence[Text]) -> NDArray[np.int64]:
         """Return how many tokens each text has as a whole, special tokens included."""
         counts: list[int] = []
-        for start in range(0, len(texts), CHUNK):
-            encodings = self._whole.encode_batch_fast(list(texts[start : start + CHUNK]))
-            counts.extend(len(encoding.ids) for encoding in encodings)
+        for chunk in _chunks(texts):
+            counts.extend(len(encoding) for encoding in self._whole.encode_batch_fast(chunk))
         return np.asarray(counts, dtype=np.int64)
 
-    def _windows(self, texts: Sequence[Text]) -> list[list[Encoding]]:
+    def _windows(self, texts: list[Text]) -> list[list[Encoding]]:
         """Return the windows of each text, all of them, however many."""
         for text in texts:
             refuse_broken(text)
         if self.limits.long == "windows" and any(isinstance(text, tuple) for text in texts):
             return [self._pair_windows(text) for text in texts]
-        return [[encoding, *encoding.overflowing] for encoding in self._cutting.encode_batch_fast(list(texts))]
+        return [[encoding, *encoding.overflowing] for encoding in self._cutting.encode_batch_fast(texts)]
 
     def _pair_windows(self, text: Text) -> list[Encoding]:
         """Slide over the second text of a pair; the first stands in every window and may fill half of it."""
@@ -176,26 +181,43 @@ def refuse_broken(text: Text) -> None:
             ) from None
 
 
+def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
+    """Yield the texts in order, as many at a time as the tokenizer is to have at once."""
+    chunk: list[Text] = []
+    characters = 0
+    for text in texts:
+        size = len(text) if isinstance(text, str) else sum(map(len, text))
+        if chunk and (len(chunk) == CHUNK or characters + size > CHUNK_CHARACTERS):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(text)
+        characters += size
+    if chunk:
+        yield chunk
+
+
+def _join(parts: Iterable[Tokens]) -> Tokens:
+    """Put parts together in buffers that grow, so that the tokens never stand in memory twice."""
+    ids, types, starts, rows, truncated = bytearray(), bytearray(), bytearray(bytes(8)), bytearray(), bytearray()
+    tokens = texts = 0
+    for part in parts:
+        ids += part.ids.tobytes()
+        types += part.types.tobytes()
+        starts += (part.starts[1:] + tokens).tobytes()
+        rows += (part.rows + texts).tobytes()
+        truncated += part.truncated.tobytes()
+        tokens += int(part.starts[-1])
+        texts += len(part.truncated)
+    return Tokens(
+        ids=np.frombuffer(ids, np.int32),
+        types=np.frombuffer(types, np.int8),
+        starts=np.frombuffer(starts, np.int64),
+        rows=np.frombuffer(rows, np.int64),
+        truncated=np.frombuffer(truncated, np.bool_),
+    )
+
+
 def _copy(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_padding()
     return copy
-
-
-def _join(parts: list[Tokens]) -> Tokens:
-    if len(parts) == 1:
-        return parts[0]
-    empty = np.zeros(0, dtype=np.int64)
-    starts, rows, tokens, texts = [np.zeros(1, dtype=np.int64)], [empty], 0, 0
-    for part in parts:
-        starts.append(part.starts[1:] + tokens)
-        rows.append(part.rows + texts)
-        tokens += int(part.starts[-1])
-        texts += len(part.truncated)
-    return Tokens(
-        ids=np.concatenate([empty.astype(np.int32), *(part.ids for part in parts)]),
-        types=np.concatenate([empty.astype(np.int8), *(part.types for part in parts)]),
-        starts=np.concatenate(starts),
-        rows=np.concatenate(rows),
-        truncated=np.concatenate([empty.astype(np.bool_), *(part.truncated for part in parts)]),
-    )

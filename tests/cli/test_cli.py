@@ -30,7 +30,7 @@ def test_a_setting_is_its_flag_with_its_own_sentence(bertie: Bertie) -> None:
         (["train", "nowhere.csv", "--out", "run"], 3, "there is no file nowhere.csv"),
         (["train", "data.csv", "--out", "run", "--base", "nothing"], 2, "there is no base model 'nothing'"),
         (["train", "data.csv", "--out", "run", "--text-column", "txt"], 3, "did you mean 'text'?"),
-        (["train", "data.csv", "--out", "run", "--batch-size", "0"], 2, "batch_size cannot be 0"),
+        (["train", "data.csv", "--out", "run", "--batch-size", "-1"], 2, "batch_size cannot be -1"),
         (["predict", "nowhere", "a"], 4, "there is no model nowhere"),
         (["evaluate", "nowhere", "data.csv"], 4, "there is no model nowhere"),
         (["serve", "nowhere"], 4, "there is no model nowhere"),

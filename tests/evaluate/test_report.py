@@ -10,7 +10,8 @@ import pytest
 
 from bertie.data.examples import from_lists
 from bertie.evaluate import pictures
-from bertie.evaluate.baselines import baselines
+from bertie.evaluate.baselines import _sample, baselines
+from bertie.evaluate.headline import HEADLINES
 from bertie.evaluate.metrics import measure
 from bertie.evaluate.report import verdict, write_report
 from bertie.scores import Decision
@@ -131,3 +132,28 @@ def test_the_simple_methods_know_pairs_and_several_labels() -> None:
     several = from_lists([(text, "x") for text, _ in rows], [[label, "all"] for _, label in rows])
     found = list(baselines(several, several, several.label_names()))
     assert found[-1]["accuracy"]["value"] > 0.9
+
+
+def test_of_a_very_large_set_the_simple_methods_see_a_sample_with_every_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts, labels = zip(*make_rows(400), strict=True)
+    train = from_lists([*texts, "the only one"], [*labels, "rare"])
+    names = train.label_names()
+    whole = list(baselines(train, train, names))
+    assert {(one["fit_rows"], one["train_rows"]) for one in whole} == {(401, 401)}
+    monkeypatch.setattr("bertie.evaluate.baselines.MOST_CHARACTERS", sum(map(len, texts)) // 4)
+    monkeypatch.setattr("bertie.evaluate.baselines.MOST_COEFFICIENTS", 90)
+    found = list(baselines(train, train, names))
+    assert {one["train_rows"] for one in found} == {401}
+    assert all(80 < one["fit_rows"] < 120 for one in found)
+    assert found[1]["accuracy"]["value"] > 0.9
+    assert list(_sample(train, names)) == list(_sample(train, names))
+    assert 400 in _sample(train, names)
+
+
+def test_a_report_says_of_how_many_rows_the_sample_is(tmp_path: Path) -> None:
+    one = {"name": "tf-idf", "fit_seconds": 1.0, **{name: as_interval((0.5, 0.4, 0.6)) for name in HEADLINES}}
+    said = "fitted on 10 of the 20 training rows"
+    assert said in page(tmp_path, baselines=[one | {"fit_rows": 10, "train_rows": 20}])
+    assert "training rows, drawn" not in page(tmp_path, baselines=[one | {"fit_rows": 20, "train_rows": 20}])

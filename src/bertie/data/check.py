@@ -243,7 +243,7 @@ def _alike(examples: Examples, counts: Counter[str]) -> Iterator[Problem]:
 
 def _leakage(files: Sequence[Examples]) -> Iterator[Problem]:
     seen: dict[int, str] = {}
-    for examples in files:
+    for examples in files if len(files) > 1 else ():  # alone it has nowhere to leak to
         keys = [key(text) for text in examples.texts]
         leaked = [row for row, found in enumerate(keys) if found in seen and not _is_empty(examples.texts[row])]
         if leaked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bertie.config import DataSettings
 from bertie.data.sources import BadRow, Record, open_source
-from bertie.disk import write_text
+from bertie.data.texts import Texts
+from bertie.disk import write_lines
 from bertie.errors import ColumnMissing, DataError, DataUnreadable, nearest
 from bertie.scores import Kind
 from bertie.tokens import Text
@@ -32,7 +33,7 @@ class Examples:
     """Labelled texts in the order of the file."""
 
     name: str
-    texts: list[Text] = field(default_factory=list)
+    texts: Sequence[Text] = field(default_factory=list)
     labels: list[tuple[str, ...]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Examples:
         """Return some of the examples, in the order of `rows`."""
         return Examples(
             self.name,
-            [self.texts[row] for row in rows],
+            self.texts.take(rows) if isinstance(self.texts, Texts) else [self.texts[row] for row in rows],
             [self.labels[row] for row in rows],
             [self.lines[row] for row in rows],
             kind=self.kind,
@@ -62,13 +63,13 @@ class Examples:
         numbers = {name: int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 20}
         return tuple(sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name)))
 
-    def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Return which labels are right, [rows, labels] of 0 and 1.
+    def targets(self, labels: Sequence[str]) -> NDArray[Any]:
+        """Return which labels are right, [rows, labels] of 0 and 1, a byte each.
 
         Raises DataError that names file, line and value of a label the model does not know.
         """
         index = {name: place for place, name in enumerate(labels)}
-        targets = np.zeros((len(self), len(labels)), dtype=np.int64)
+        targets = np.zeros((len(self), len(labels)), dtype=np.int8)
         for row, names in enumerate(self.labels):
             for name in names:
                 if name not in index:
@@ -82,13 +83,14 @@ class Examples:
 
     def write(self, path: Path) -> None:
         """Write the examples as JSON Lines that `read` gives back as they are."""
-        rows = []
+        write_lines(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows()))
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
         for text, labels in zip(self.texts, self.labels, strict=True):
             row: dict[str, Any] = dict(
                 zip(("text", "text_pair"), (text,) if isinstance(text, str) else text, strict=False)
             )
-            rows.append(row | {"label": labels[0] if self.kind == "single-label" else list(labels)})
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            yield row | {"label": labels[0] if self.kind == "single-label" else list(labels)}
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -107,6 +109,9 @@ def read(path: Path, settings: DataSettings) -> Examples:
         raise DataError(f"{path} has no rows: {why}.", expected="a header and at least one row")
     columns = _Columns.choose(source.columns, settings, path)
     examples.columns = columns.named()
+    texts = Texts(pairs=columns.pair is not None)
+    # Rows with the same labels share one tuple: a million of them would take as much memory as the texts' tokens.
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for row in source.rows:
         if isinstance(row, BadRow):
             examples.bad.append(row)
@@ -118,9 +123,10 @@ def read(path: Path, settings: DataSettings) -> Examples:
             continue
         if isinstance(row.fields.get(columns.label), list) or settings.label_separator:
             examples.kind = "multi-label"
-        examples.texts.append(text)
-        examples.labels.append(labels)
+        texts.append(text)
+        examples.labels.append(known.setdefault(labels, labels))
         examples.lines.append(row.line)
+    examples.texts = texts
     return examples
 
 

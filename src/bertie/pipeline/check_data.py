@@ -44,7 +44,7 @@ def _lengths(files: Sequence[Examples], train: TrainSettings, talk: Talk) -> tup
         tokens = encoder.encode(examples.texts)
         counts = np.bincount(tokens.rows, weights=tokens.lengths, minlength=len(examples))
         longer = np.flatnonzero(tokens.truncated | (np.bincount(tokens.rows, minlength=len(examples)) > 1))
-        counts[longer] = encoder.count([examples.texts[row] for row in longer])
+        counts[longer] = encoder.count([examples.texts[int(row)] for row in longer])
         lengths.append(counts)
         rows = [examples.lines[row] for row in np.flatnonzero(tokens.truncated)]
         if rows:

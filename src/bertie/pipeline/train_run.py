@@ -81,7 +81,9 @@ def train_run(
         return finish(request.out, talk) if cluster.leads else {}
     if cluster.leads and not begun:
         _begin(request, splits, base, limits, encoder.pad_id, (data, split, settings))
-    return _train(job, voice, cluster, resume=request.again, kills=request.kills)
+    _train(job, voice, cluster, resume=request.again, kills=request.kills)
+    del splits, job  # of a large set they are what takes most memory, and the rest reads what it needs from the run
+    return finish(request.out, talk) if cluster.leads else {}
 
 
 def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
@@ -107,7 +109,9 @@ def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
     parts, labels = (run.split("train"), run.split("valid")), tuple(run.facts["labels"])
     job = Job(folder, base, encoder, *parts, labels, settings, seed, run.facts["fingerprint"])
     cluster = _cluster()
-    return _train(job, talk if cluster.leads else Talk(quiet=True), cluster, resume=True, kills=kills)
+    _train(job, talk if cluster.leads else Talk(quiet=True), cluster, resume=True, kills=kills)
+    del parts, job  # as in train_run
+    return finish(folder, talk) if cluster.leads else {}
 
 
 def _cluster() -> Cluster:
@@ -118,7 +122,8 @@ def _cluster() -> Cluster:
     return Cluster.from_environment(os.environ)
 
 
-def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) -> dict[str, Any]:
+def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) -> None:
+    """Train, alone or with others, and write the checkpoint."""
     from bertie.train import device  # noqa: PLC0415 - imports PyTorch
     from bertie.train.cluster import join  # noqa: PLC0415
     from bertie.train.train import train  # noqa: PLC0415
@@ -126,14 +131,11 @@ def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) 
     with join(cluster, device.kind()):
         cluster.same(job.identity, "data and settings")
         fitted = train(job, talk, cluster, resume=resume, kills=kills)
-    if not cluster.leads:
-        return {}
     if fitted.truncated:
         talk.warn(
             f"{fitted.truncated} texts are longer than {job.encoder.limits.max_tokens} tokens and were cut; "
             "--long windows reads them whole"
         )
-    return finish(job.run, talk)
 
 
 def _refuse_other_folders(request: Request) -> None:

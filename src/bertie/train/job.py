@@ -13,7 +13,7 @@ from bertie.scores import Decision
 from bertie.tokens import TextEncoder
 from bertie.train.base_models import Base
 
-FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "restarts"}
+FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "restarts", "token_cache"}
 """Settings that may be others when a training goes on: they do not decide what is learned."""
 
 

@@ -24,6 +24,7 @@ from bertie.evaluate.headline import headline
 from bertie.evaluate.metrics import log_loss
 from bertie.scores import chosen, probabilities
 from bertie.talk import Bar, Talk
+from bertie.token_cache import TokenCache, encoded
 from bertie.tokens import Tokens
 from bertie.train import checkpoint, device
 from bertie.train.batches import Batches
@@ -84,8 +85,9 @@ class _Trainer:
         self.job, self.talk, self.cluster = job, talk, cluster
         settings = job.settings
         talk.say(f"tokenizing {len(job.train) + len(job.valid)} texts")
-        self.tokens = job.encoder.encode(job.train.texts)
-        self.my_valid = job.encoder.encode(job.valid.texts[cluster.rank :: cluster.size])
+        cache = TokenCache.usual(talk) if settings.token_cache else None
+        self.tokens = encoded(job.encoder, job.train.texts, cache)
+        self.my_valid = encoded(job.encoder, job.valid.texts[cluster.rank :: cluster.size], cache)
         self.machine = device.choose(settings, cluster)
         model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
         if settings.freeze_embeddings:
