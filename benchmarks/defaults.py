@@ -11,16 +11,13 @@ The record in `benchmarks/results/defaults.json` is written after each trial, an
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe
+from benchmarks.machine import alone, describe
 from bertie.config import DataSettings, TrainSettings
 from bertie.data.examples import Examples, read
 from bertie.data.split import split
@@ -120,15 +117,6 @@ def trial(parts: Parts, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
             )
             answer[name] = headline(measured.targets(job.labels), picked, single=True)
     return answer
-
-
-@contextlib.contextmanager
-def alone(lock: Path | None) -> Iterator[None]:
-    """Hold a lock file, so that no other measurement runs at the same time."""
-    with contextlib.ExitStack() as stack:
-        if lock is not None:
-            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

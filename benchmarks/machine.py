@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,15 @@ def matrix_rates() -> dict[str, float]:
             seconds.append(time.perf_counter() - started)
         rates[name] = 2 * 2048**3 / min(seconds) / 1e9
     return rates
+
+
+@contextlib.contextmanager
+def alone(lock: Path | None) -> Iterator[None]:
+    """Hold a lock file, so that no other measurement runs at the same time."""
+    with contextlib.ExitStack() as stack:
+        if lock is not None:
+            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+        yield
 
 
 def _processor() -> str:

@@ -42,7 +42,7 @@ def test_binary(tiny_run: Path) -> None:
 def test_multi_class(train_tiny: Train, tmp_path: Path) -> None:
     words = {"delivery": "parcel", "praise": "love", "billing": "invoice"}
     rows = [(text.replace("parcel", words[label]).replace("love", words[label]), label) for text, label in _three(360)]
-    run = train_tiny(write_csv(tmp_path / "data.csv", rows))
+    run = train_tiny(write_csv(tmp_path / "data.csv", rows), max_passes=16, patience=16)
     assert manifest(run)["labels"] == ["billing", "delivery", "praise"]
     assert accuracy(run) > 0.9
     answers = answer(run, [f"one {word} two" for word in words.values()])
