@@ -101,9 +101,9 @@ class Keeper:
         if len(states) != self._cluster.size:
             torch.manual_seed(self._job.seed + 7919 * found.update + rank)
             return
-        torch.set_rng_state(states[rank])
+        torch.set_rng_state(states[rank].clone())
         if "random.cuda" in found.tensors and self._device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensors["random.cuda"][rank], self._device)
+            torch.cuda.set_rng_state(found.tensors["random.cuda"][rank].clone(), self._device)
 
     def clear(self) -> None:
         """Remove the checkpoints: the result is written."""
