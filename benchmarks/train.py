@@ -3,7 +3,7 @@
     pip install -c constraints.txt --group bench
     python -m benchmarks.train --data PATH/cola_public_1.1.zip --seeds 5
 
-- bertie: `bertie train` as a user types it. It cuts 5 % of the rows to choose its checkpoint; the others learn from all.
+- bertie: `bertie train` as a user types it. It cuts 5 % of the rows to choose its checkpoint; others learn from all.
 - Trainer: transformers' own, at its best on a CPU: grouped by length, padded to the longest, bf16; with 32 and 64 texts
   an update. Three passes at the learning rate that suits this base, as Bertie does.
 - old recipe: that of the retired SageMaker sample, written anew: every text padded to 64 tokens, fp32, 64 texts an

@@ -25,7 +25,8 @@ CPU = torch.device("cpu")
 def job(base: Path, run: Path, rows: int = 12, fingerprint: str = "one", **wanted: object) -> Job:
     settings = TrainSettings.load(wanted, environment={})
     found = resolve(str(base))
-    examples = from_lists(*zip(*make_rows(rows), strict=True))
+    texts, labels = zip(*make_rows(rows), strict=True)
+    examples = from_lists(texts, labels)
     encoder = text_encoder(found, text_limits(found, settings))
     return Job(run, found, encoder, examples, examples, ("delivery", "praise"), settings, 0, fingerprint)
 
