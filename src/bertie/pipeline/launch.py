@@ -147,7 +147,7 @@ def _sagemaker_hosts(environment: Mapping[str, str], resources: str | None) -> H
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise _wrong(source, names, "a list of host names")
     if current not in names:
-        raise _wrong(f"the current host, by {source}", current, f"one of {', '.join(sorted(names))}")
+        raise _wrong(f"the current host by {source}", current, f"one of {', '.join(sorted(names))}")
     return Hosts(tuple(sorted(set(names))), current, interface if isinstance(interface, str) else "")
 
 
