@@ -113,8 +113,12 @@ def test_without_gpus_a_pod_has_one_process(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("more", [{}, WORKER])
 def test_an_elastic_pytorch_job_meets_at_its_endpoint(more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = options(launch_arguments(ELASTIC | more, None, no_gpus), ELASTIC | more, monkeypatch)
+    launch = launch_arguments(ELASTIC | more, None, no_gpus)
+    found = options(launch, ELASTIC | more, monkeypatch)
     assert (found["nnodes"], found["rdzv_backend"], found["rdzv_endpoint"]) == ("1:3", "c10d", "job-worker-0:23456")
+    assert launch == Launch((), {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
+    by_hand = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0"}
+    assert launch_arguments(ELASTIC | more | by_hand, None, no_gpus) == Launch()
 
 
 @pytest.mark.parametrize(
