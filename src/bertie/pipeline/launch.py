@@ -37,6 +37,12 @@ SAGEMAKER_PORT = 7777
 SAGEMAKER_FOLDER = "/opt/ml"
 """The platform's folder; SAGEMAKER_BASE_DIR moves it, for its toolkits too."""
 
+ELASTIC_VARIABLES = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""What elastic rendezvous needs of torch 2.13: else a host that comes back waits forever for the address of the others'
+store, which is told only once. pytorch/pytorch issue 135712; `next_rendezvous` in
+`torch/distributed/elastic/rendezvous/dynamic_rendezvous.py`.
+"""
+
 ASKS_FOR_TORCHRUN = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_RDZV_ENDPOINT")
 
 
@@ -119,10 +125,11 @@ def _by_torchruns_variables(environment: Mapping[str, str], gpus: Callable[[], i
         raise _missing("PET_RDZV_ENDPOINT" if elastic else "PET_MASTER_ADDR", f"PET_NNODES is {nodes}")
     if int(match[2]) > 1 and not elastic and not environment.get("PET_NODE_RANK"):
         raise _missing("PET_NODE_RANK", f"PET_NNODES is {nodes}")
+    variables = {name: value for name, value in ELASTIC_VARIABLES.items() if elastic and not environment.get(name)}
     # For torchrun that is one process for each CPU, of one thread: here one with all of them is faster and smaller.
     if environment.get("PET_NPROC_PER_NODE") == "auto" and gpus() == 0:
-        return Launch(("--nproc-per-node=1",))
-    return Launch()
+        return Launch(("--nproc-per-node=1",), variables)
+    return Launch((), variables)
 
 
 def _sagemaker_hosts(environment: Mapping[str, str], resources: str | None) -> Hosts | None:
@@ -147,7 +154,7 @@ def _sagemaker_hosts(environment: Mapping[str, str], resources: str | None) -> H
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise _wrong(source, names, "a list of host names")
     if current not in names:
-        raise _wrong(f"the current host, by {source}", current, f"one of {', '.join(sorted(names))}")
+        raise _wrong(f"the current host by {source}", current, f"one of {', '.join(sorted(names))}")
     return Hosts(tuple(sorted(set(names))), current, interface if isinstance(interface, str) else "")
 
 

@@ -206,9 +206,9 @@ def _meet(cluster: Cluster, device_type: str, patience: timedelta) -> None:
 def _fresh_name(store: Store, cluster: Cluster, patience: timedelta) -> str:
     """Return a name that all processes of this start share and no earlier start had.
 
-    torchrun keeps one store through all restarts of a job (torch 2.13), and under the same keys stand the addresses
-    of the processes of the start before: who reads them too early waits for the dead. Everybody asks under a name
-    made up just now, so only a process that is alive can have answered.
+    torchrun keeps one store through all restarts of a job, and under the same keys stand the addresses of the
+    processes of the start before: who reads them too early waits for the dead (torch 2.13; pytorch/pytorch issue
+    135712). Everybody asks under a name made up just now, so only a process that is alive can have answered.
     """
     mine = uuid.uuid4().hex
     if not cluster.leads:
