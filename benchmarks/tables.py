@@ -61,10 +61,10 @@ texts padded to 64 tokens, fp32, batch 64.
 
 {_table(["", "median seconds a pass", "times Bertie's", "seeds"], speed)}
 
-A pass is {old:.1f} times as fast as the old recipe's and {plain / ours:.2f} times as fast as the Trainer's with 32 texts
-an update. Bertie takes 64 for a set of this size; with as many, the Trainer takes {same:.2f} times Bertie's time.
-The floor that this machine's measured bf16 rate ({rate:.0f} GFLOP/s for a 2048³ product) allows for the 6.1 TFLOP of a pass
-is {floor:.1f} s; Bertie reaches {share:.0f} % of it. What stands between is in the [lab notes](lab-notes.md).
+A pass is {old:.1f} times as fast as the old recipe's and {plain / ours:.2f} times as fast as the Trainer's with 32
+texts an update. Bertie takes 64 for a set of this size; with as many, the Trainer takes {same:.2f} times Bertie's time.
+The floor that this machine's measured bf16 rate ({rate:.0f} GFLOP/s for a 2048³ product) allows for the 6.1 TFLOP of a
+pass is {floor:.1f} s; Bertie reaches {share:.0f} % of it. What stands between is in the [lab notes](lab-notes.md).
 
 Quality on the two published development files, which nobody has learned from: mean and 95 % t-interval over the seeds.
 The baselines are those of seed 0's split.

@@ -78,5 +78,3 @@ def test_a_platform_needs_no_command_but_bertie_train(platform: str, tiny_base: 
             assert process.wait(timeout=120) == 0, [log.read_text()[-4000:] for log in logs]
     assert (tmp_path / "run0" / "bundle" / "manifest.json").is_file()
     assert not (tmp_path / "run1").exists()
-
-
