@@ -221,6 +221,16 @@ def test_a_finished_run_has_nothing_to_resume(quiet_day: Path, bertie: Bertie) -
     assert "is finished: there is nothing to resume" in done.stderr
 
 
+def test_a_run_of_other_rows_is_neither_continued_nor_mixed(
+    bertie: Bertie, tiny_run: Path, data: Path, tiny_base: Path
+) -> None:
+    before = (tiny_run / "data.json").read_bytes()
+    done = bertie("train", data, "--base", tiny_base, "--out", tiny_run, "--auto-resume")
+    assert done.returncode == 2
+    assert "belongs to another training" in done.stderr
+    assert (tiny_run / "data.json").read_bytes() == before
+
+
 def test_resume_takes_nothing_else(bertie: Bertie, tiny_run: Path) -> None:
     done = bertie("train", "--resume", tiny_run, "--batch-size", 7, "--seed", 3)
     assert done.returncode == 2

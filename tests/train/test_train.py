@@ -16,7 +16,7 @@ from bertie.data.examples import Examples, from_lists
 from bertie.errors import OutputError, TrainingError, UsageError
 from bertie.talk import Talk
 from bertie.tokens import Tokens
-from bertie.train import device
+from bertie.train import checkpoint, device
 from bertie.train.base_models import resolve
 from bertie.train.cluster import Cluster
 from bertie.train.forward import Unpadded
@@ -44,14 +44,18 @@ class Heard(Talk):
         self.words.append(message)
 
 
-def fitted(tiny_base: Path, run: Path, count: int = 240, talk: Talk = QUIET, **wanted: object) -> Fitted:
+def fitted(
+    tiny_base: Path, run: Path, count: int = 240, talk: Talk = QUIET, *, resume: bool = False, **wanted: object
+) -> Fitted:
     usual: dict[str, object] = {"max_passes": 2, "batch_size": 8, "learning_rate": 2e-3, "precision": "fp32"}
     settings = TrainSettings.load(usual | wanted, environment={})
     base = resolve(str(tiny_base))
     encoder = text_encoder(base, text_limits(base, settings))
     run.mkdir(exist_ok=True)
     data = examples(count)
-    return train(Job(run, base, encoder, data, examples(40, 1), data.label_names(), settings, seed=5), talk)
+    return train(
+        Job(run, base, encoder, data, examples(40, 1), data.label_names(), settings, seed=5), talk, resume=resume
+    )
 
 
 def weights(fit: Fitted) -> dict[str, torch.Tensor]:
@@ -104,6 +108,24 @@ def test_it_stops_early_and_keeps_the_best_pass(tiny_base: Path, tmp_path: Path)
     fit = fitted(tiny_base, tmp_path / "run", max_passes=20, patience=1)
     assert fit.passes < 20
     assert fit.best["macro_f1"] == max(scores["macro_f1"] for scores in fit.curve)
+
+
+def test_a_training_that_had_waited_enough_does_not_go_on(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual: dict[str, Any] = {"max_passes": 20, "patience": 1, "checkpoint_updates": 1}
+    quiet = fitted(tiny_base, tmp_path / "quiet", **usual)
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full.")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr(checkpoint, "save", full)
+        fitted(tiny_base, tmp_path / "run", **usual)
+    again = fitted(tiny_base, tmp_path / "run", resume=True, **usual)
+    assert (again.updates, again.passes) == (quiet.updates, quiet.passes)
+    assert quiet.passes < 20
+    assert all(torch.equal(value, weights(quiet)[name]) for name, value in weights(again).items())
 
 
 def test_texts_over_the_limit_are_counted(tiny_base: Path, tmp_path: Path) -> None:

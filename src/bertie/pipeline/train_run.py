@@ -76,11 +76,8 @@ def train_run(
         split.seed,
         splits.fingerprint,
     )
-    begun = request.again and (request.out / "data.json").is_file()
-    if begun and Run.open(request.out).training:
-        return finish(request.out, talk) if cluster.leads else {}
-    if cluster.leads and not begun:
-        _begin(request, splits, base, limits, encoder.pad_id, (data, split, settings))
+    if cluster.leads and not _begun(request, job):
+        _begin(request, splits, job, limits, (data, split, settings))
     _train(job, voice, cluster, resume=request.again, kills=request.kills)
     del splits, job  # of a large set they are what takes most memory, and the rest reads what it needs from the run
     return finish(request.out, talk) if cluster.leads else {}
@@ -130,6 +127,9 @@ def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) 
 
     with join(cluster, device.kind()):
         cluster.same(job.identity, "data and settings")
+        # The process that leads may have to do only what comes after.
+        if cluster.agree(resume and cluster.leads and bool(Run.open(job.run).training)):
+            return
         fitted = train(job, talk, cluster, resume=resume, kills=kills)
     if fitted.truncated:
         talk.warn(
@@ -158,9 +158,21 @@ def _announce(splits: Splits, base: Base, talk: Talk) -> None:
         talk.warn("without --test the validation rows, which choose the checkpoint, also measure it: a little too well")
 
 
-def _begin(
-    request: Request, splits: Splits, base: Base, limits: TextLimits, pad_id: int, settings: tuple[Any, ...]
-) -> None:
+def _begun(request: Request, job: Job) -> bool:
+    """Return whether this training was begun before. Raises UsageError if another one was, in the same place."""
+    if not request.again or not (request.out / "data.json").is_file():
+        return False
+    if Run.open(request.out).facts.get("job") == job.identity:
+        return True
+    if request.overwrite:
+        return False
+    raise UsageError(
+        f"{request.out} belongs to another training: its data, base or settings were not these.",
+        hint="restore what was changed, choose another place with --out, or begin anew with --overwrite",
+    )
+
+
+def _begin(request: Request, splits: Splits, job: Job, limits: TextLimits, settings: tuple[Any, ...]) -> None:
     """Make the run's folder, with all that is known before training."""
     facts = {
         "kind": splits.train.kind,
@@ -168,14 +180,15 @@ def _begin(
         "labels": splits.labels,
         "rows": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test or ())},
         "measured_on": "validation" if splits.test is None else "test",
-        "fingerprint": splits.fingerprint,
+        "fingerprint": job.fingerprint,
+        "job": job.identity,
         "files": [str(path) for path in (request.data, request.valid, request.test) if path],
         "columns": splits.train.columns,
         "dropped": splits.dropped,
         "problems": [describe(problem) for problem in splits.report.problems],
-        "base": base.as_dict(),
+        "base": job.base.as_dict(),
         "limits": asdict(limits),
-        "pad_id": pad_id,
+        "pad_id": job.encoder.pad_id,
     }
     with disk.folder(request.out, replace=request.overwrite) as stage:
         disk.write_text(stage / "config.toml", "\n".join(part.to_toml() for part in settings))

@@ -117,7 +117,7 @@ class _Trainer:
         with self.talk.progress("training", total) as bar, log_of as log:
             bar.advance(here.update)
             tokens, since = 0, time.perf_counter()
-            for step in self._steps(total):
+            for step in () if self._waited_enough() else self._steps(total):
                 here.update, tokens = step.update, tokens + step.tokens
                 bar.advance()
                 ended = here.update % self.batches.in_pass == 0
@@ -128,11 +128,14 @@ class _Trainer:
                     self._end_pass(log)
                     since = time.perf_counter()
                 self._keep_safe(stop)
-                if ended and len(here.curve) - here.gained >= self.job.settings.patience:
+                if ended and self._waited_enough():
                     self.talk.say(f"no better {self.job.settings.metric} in {self.job.settings.patience} passes: done")
                     break
             bar.finish()
         here.seconds += time.monotonic() - self.started
+
+    def _waited_enough(self) -> bool:
+        return len(self.standing.curve) - self.standing.gained >= self.job.settings.patience
 
     def _steps(self, total: int) -> Iterator[Step]:
         settings, targets = self.job.settings, self.job.train.targets(self.job.labels)
