@@ -119,9 +119,10 @@ def test_a_training_that_had_waited_enough_does_not_go_on(
     def full(*_: object) -> None:
         raise OutputError("the disk is full.")
 
-    with monkeypatch.context() as patch, pytest.raises(OutputError):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", full)
-        fitted(tiny_base, tmp_path / "run", **usual)
+        with pytest.raises(OutputError):
+            fitted(tiny_base, tmp_path / "run", **usual)
     again = fitted(tiny_base, tmp_path / "run", resume=True, **usual)
     assert (again.updates, again.passes) == (quiet.updates, quiet.passes)
     assert quiet.passes < 20
