@@ -20,7 +20,7 @@ from bertie.export.onnx import write_onnx
 from bertie.export.parity import Parity, compare, require
 from bertie.scores import Decision
 from bertie.tokens import TextLimits
-from bertie.train.model import PooledClassifier
+from bertie.train.model import SequenceClassifier
 
 PLAN = Plan(("delivery", "praise"), "single-label", pairs=False, limits=TextLimits(64), pad_id=0, tolerance=1e-3)
 TWO = Decision(("a", "b"))
@@ -40,7 +40,7 @@ def test_the_graph_takes_any_rows_and_tokens(tiny_run: Path, tmp_path: Path) -> 
         mask[0, tokens // 2 + 1 :] = 0
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
         with torch.no_grad():
-            expected = model(inputs, torch.arange(rows), rows).numpy()
+            expected = model(inputs).numpy()
         found = session.run(["logits"], {name: array.numpy() for name, array in inputs.items()})[0]
         assert np.allclose(found, expected, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_a_model_that_predicts_something_else_is_refused(
 ) -> None:
     """The negative control of parity: a graph with one damaged weight."""
 
-    def damaged(model: PooledClassifier, path: Path) -> None:
+    def damaged(model: SequenceClassifier, path: Path) -> None:
         with torch.no_grad():
             model.classifier.classifier.weight[0].mul_(-3)
             write_onnx(model, path)

@@ -10,7 +10,7 @@ import torch
 from bertie.tokens import Tokens
 from bertie.train.device import Machine
 from bertie.train.forward import Padded, Unpadded, forward_of
-from bertie.train.model import PooledClassifier
+from bertie.train.model import SequenceClassifier
 from bertie.train.packed import Packed, Shape
 
 CPU = torch.device("cpu")
@@ -82,8 +82,8 @@ def test_what_is_put_together_otherwise_is_run_by_transformers() -> None:
     machine = Machine(CPU, torch.float32)
     other = classifier("Electra", embedding_size=24)  # has a projection between embeddings and layers
     assert Shape.of(other) is None
-    assert isinstance(forward_of(PooledClassifier(other), machine, 0), Padded)
-    assert isinstance(forward_of(PooledClassifier(classifier("Bert")), machine, 0), Unpadded)
+    assert isinstance(forward_of(SequenceClassifier(other), machine, 0), Padded)
+    assert isinstance(forward_of(SequenceClassifier(classifier("Bert")), machine, 0), Unpadded)
     decoder = classifier("Bert", is_decoder=True)
     assert Shape.of(decoder) is None
 
@@ -102,7 +102,7 @@ def test_a_modernbert_trains_too() -> None:
         cls_token_id=1,
         sep_token_id=2,
     )
-    model = PooledClassifier(ModernBertForSequenceClassification(config).eval())
+    model = SequenceClassifier(ModernBertForSequenceClassification(config).eval())
     forward = forward_of(model, Machine(CPU, torch.float32), 0)
     assert isinstance(forward, Padded)
     some = np.array([3, 1, 0])

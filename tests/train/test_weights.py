@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from bertie.train.base_models import resolve
-from bertie.train.model import PooledClassifier, build
+from bertie.train.model import SequenceClassifier, build
 from bertie.train.weights import FIRST_SCALE, Weights
 
 
 @pytest.fixture
-def model(tiny_base: Path) -> PooledClassifier:
+def model(tiny_base: Path) -> SequenceClassifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         built = build(resolve(str(tiny_base)), ("a", "b"), "single-label")
@@ -33,12 +33,12 @@ def give(weights: Weights, generator: torch.Generator, size: float = 1.0) -> dic
     return given
 
 
-def trained(model: PooledClassifier) -> dict[str, Tensor]:
+def trained(model: SequenceClassifier) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("size", [1e-4, 10.0], ids=["short gradients", "gradients that are shortened"])
-def test_a_step_is_that_of_adamw_after_clipping(model: PooledClassifier, size: float) -> None:
+def test_a_step_is_that_of_adamw_after_clipping(model: SequenceClassifier, size: float) -> None:
     other = copy.deepcopy(model)
     parameters = [p for p in other.parameters() if p.requires_grad]
     groups = [
@@ -58,7 +58,7 @@ def test_a_step_is_that_of_adamw_after_clipping(model: PooledClassifier, size: f
     assert all(torch.allclose(value, theirs[name], atol=1e-6) for name, value in trained(model).items())
 
 
-def test_parts_add_up(model: PooledClassifier) -> None:
+def test_parts_add_up(model: SequenceClassifier) -> None:
     weights, generator = Weights(model, torch.bfloat16, weight_decay=0.0), torch.Generator().manual_seed(1)
     give(weights, generator)
     one = weights.gradient.clone()
@@ -68,7 +68,7 @@ def test_parts_add_up(model: PooledClassifier) -> None:
     assert torch.equal(weights.gradient, one + 0.5)
 
 
-def test_the_copy_follows_the_exact_weights(model: PooledClassifier) -> None:
+def test_the_copy_follows_the_exact_weights(model: SequenceClassifier) -> None:
     weights = Weights(model, torch.bfloat16, weight_decay=0.0)
     assert weights.computing is not model
     assert {p.dtype for p in weights.computing.parameters()} == {torch.bfloat16}
@@ -82,7 +82,7 @@ def test_the_copy_follows_the_exact_weights(model: PooledClassifier) -> None:
     assert all(torch.equal(copies[name], value.to(torch.bfloat16)) for name, value in now.items())
 
 
-def test_updates_too_small_for_the_copy_are_not_lost(model: PooledClassifier) -> None:
+def test_updates_too_small_for_the_copy_are_not_lost(model: SequenceClassifier) -> None:
     weights, generator = Weights(model, torch.bfloat16, weight_decay=0.0), torch.Generator().manual_seed(1)
     before = weights.flat.clone()
     for _ in range(3):
@@ -92,7 +92,7 @@ def test_updates_too_small_for_the_copy_are_not_lost(model: PooledClassifier) ->
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_a_broken_gradient_changes_nothing_and_is_counted(model: PooledClassifier, broken: float) -> None:
+def test_a_broken_gradient_changes_nothing_and_is_counted(model: SequenceClassifier, broken: float) -> None:
     weights, generator = Weights(model, torch.bfloat16, weight_decay=0.1), torch.Generator().manual_seed(1)
     give(weights, generator)
     weights.step(1e-3)
@@ -108,7 +108,7 @@ def test_a_broken_gradient_changes_nothing_and_is_counted(model: PooledClassifie
     assert not torch.equal(state["weights"], weights.flat)
 
 
-def test_fp16_scales_the_loss_and_halves_the_scale_where_it_overflows(model: PooledClassifier) -> None:
+def test_fp16_scales_the_loss_and_halves_the_scale_where_it_overflows(model: SequenceClassifier) -> None:
     weights, generator = Weights(model, torch.float16, weight_decay=0.0), torch.Generator().manual_seed(1)
     assert float(weights.scale) == FIRST_SCALE
     give(weights, generator)
@@ -120,7 +120,7 @@ def test_fp16_scales_the_loss_and_halves_the_scale_where_it_overflows(model: Poo
     assert weights.computing is model
 
 
-def test_its_state_is_all_that_the_next_update_needs(model: PooledClassifier) -> None:
+def test_its_state_is_all_that_the_next_update_needs(model: SequenceClassifier) -> None:
     other = copy.deepcopy(model)
     weights, generator = Weights(model, torch.bfloat16, weight_decay=0.1), torch.Generator().manual_seed(1)
     for _ in range(2):

@@ -24,7 +24,7 @@ from bertie.runtime.engine import OnnxEngine
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, TextLimits
 from bertie.train.forward import Padded, logits_of
-from bertie.train.model import PooledClassifier, quiet
+from bertie.train.model import SequenceClassifier, quiet
 
 MODEL = "model.onnx"
 VARIANT = "onnx-fp32"
@@ -82,7 +82,7 @@ def export(
         return write(stage, fields, Probe.record(classifier.predict_proba, pairs=plan.pairs))
 
 
-def load_checkpoint(checkpoint: Path) -> PooledClassifier:
+def load_checkpoint(checkpoint: Path) -> SequenceClassifier:
     """Load a finished checkpoint. Raises BundleNotFound where there is none."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
 
@@ -92,7 +92,7 @@ def load_checkpoint(checkpoint: Path) -> PooledClassifier:
         loaded = AutoModelForSequenceClassification.from_pretrained(
             checkpoint, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
-    return PooledClassifier(loaded).eval()
+    return SequenceClassifier(loaded).eval()
 
 
 def _input(plan: Plan) -> dict[str, Any]:

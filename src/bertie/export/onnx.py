@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertie.errors import ExportError
-from bertie.train.model import PooledClassifier
+from bertie.train.model import SequenceClassifier
 
 OPSET = 20
 
@@ -20,7 +20,7 @@ OPSET = 20
 class _Logits(nn.Module):
     """The classifier with plain tensors in and one out, as a graph needs it."""
 
-    def __init__(self, model: PooledClassifier) -> None:
+    def __init__(self, model: SequenceClassifier) -> None:
         super().__init__()
         self.names = model.inputs
         self.classifier = model.classifier
@@ -30,7 +30,7 @@ class _Logits(nn.Module):
         return logits
 
 
-def write_onnx(model: PooledClassifier, path: Path) -> None:
+def write_onnx(model: SequenceClassifier, path: Path) -> None:
     """Write the graph to one file. Raises ExportError for a model that PyTorch cannot export."""
     wrapped = _Logits(model).eval()
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")

@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from bertie import disk
 from bertie.errors import OutputError
 from bertie.train.base_models import Base
-from bertie.train.model import PooledClassifier, quiet
+from bertie.train.model import SequenceClassifier, quiet
 
 FOLDER = "checkpoint"
 """The finished model of a run."""
 
 
-def save(model: PooledClassifier, base: Base, max_tokens: int, path: Path) -> None:
+def save(model: SequenceClassifier, base: Base, max_tokens: int, path: Path) -> None:
     """Write the model whole or not at all, in the place of an older one.
 
     `transformers.pipeline("text-classification", model=path)` loads it, cuts texts at `max_tokens` as training did,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertie.tokens import Tokens, by_length, pooled
 from bertie.train.device import Machine, to_device
-from bertie.train.model import PooledClassifier, pool
+from bertie.train.model import SequenceClassifier
 from bertie.train.packed import Packed, Shape
 
 
@@ -22,7 +22,7 @@ class Forward(Protocol):
         """Return the logits of `count` texts in fp32, [texts, labels]; `rows` says which text a window belongs to."""
 
 
-def forward_of(model: PooledClassifier, machine: Machine, pad_id: int) -> Forward:
+def forward_of(model: SequenceClassifier, machine: Machine, pad_id: int) -> Forward:
     """Return the fastest way to run a model, whose weights are on the machine's device and in its format."""
     shape = Shape.of(model.classifier)
     return Padded(model, machine.device, pad_id) if shape is None else Unpadded(Packed(shape, machine))
@@ -31,15 +31,14 @@ def forward_of(model: PooledClassifier, machine: Machine, pad_id: int) -> Forwar
 class Padded:
     """Runs the model as transformers does: texts padded to the longest, and a mask."""
 
-    def __init__(self, model: PooledClassifier, device: torch.device, pad_id: int) -> None:
+    def __init__(self, model: SequenceClassifier, device: torch.device, pad_id: int) -> None:
         self._model, self._device, self._pad_id = model, device, pad_id
 
     def __call__(self, tokens: Tokens, windows: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Tensor:
         """See Forward."""
         arrays = tokens.pad(windows, self._pad_id)
         inputs = {name: to_device(array, self._device) for name, array in arrays.items()}
-        logits: Tensor = self._model(inputs, to_device(rows, self._device), count)
-        return logits
+        return _pool(self._model(inputs), rows, count)
 
 
 class Unpadded:
@@ -50,8 +49,17 @@ class Unpadded:
 
     def __call__(self, tokens: Tokens, windows: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Tensor:
         """See Forward."""
-        logits = self._packed.logits(tokens, windows)
-        return pool(logits.float(), to_device(rows, logits.device), count)
+        return _pool(self._packed.logits(tokens, windows), rows, count)
+
+
+def _pool(logits: Tensor, rows: NDArray[np.int64], count: int) -> Tensor:
+    """Return the mean logits of the windows of each text in fp32: from [windows, labels] to [count, labels]."""
+    logits = logits.float()
+    if len(rows) == count:
+        return logits
+    sums = logits.new_zeros((count, logits.shape[1])).index_add(0, to_device(rows, logits.device), logits)
+    # Counted here, because a GPU would make the CPU wait for the result.
+    return sums / to_device(np.bincount(rows, minlength=count)[:, None], logits.device)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bertie.config import TrainSettings
 from bertie.scores import Kind
+from bertie.train.device import to_device
 
 UNBALANCED = 3.0
 """`class_weights = "auto"` weighs labels where the commonest has more than this many times the rows of the rarest."""
@@ -32,7 +33,7 @@ class Loss:
 
     def __call__(self, logits: Tensor, texts: NDArray[np.int64]) -> Tensor:
         """Return the summed loss, a scalar, of `logits` [texts, labels]."""
-        truth = self._targets[torch.from_numpy(texts).to(self._targets.device)]
+        truth = self._targets[to_device(texts, self._targets.device)]
         if self._kind == "single-label":
             return functional.cross_entropy(logits, truth, weight=self._weights, reduction="sum")
         loss = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=self._weights, reduction="sum")

@@ -16,8 +16,8 @@ from bertie.train.base_models import Base
 Inputs: TypeAlias = dict[str, Tensor]
 
 
-class PooledClassifier(nn.Module):
-    """A sequence classifier over texts of several windows: the logits of a text are the mean over its windows."""
+class SequenceClassifier(nn.Module):
+    """A sequence classifier; the logits of a text of several windows are the mean over them, see forward.py."""
 
     classifier: Any  # one of transformers' *ForSequenceClassification
 
@@ -30,10 +30,10 @@ class PooledClassifier(nn.Module):
             if name in inspect.signature(classifier.forward).parameters
         ]
 
-    def forward(self, windows: Inputs, rows: Tensor, count: int) -> Tensor:
-        """Return logits [count, labels] in fp32; `rows` [windows] says which text a window belongs to."""
-        logits: Tensor = self.classifier(**{name: windows[name] for name in self.inputs}).logits.float()
-        return pool(logits, rows, count)
+    def forward(self, windows: Inputs) -> Tensor:
+        """Return logits [windows, labels]."""
+        logits: Tensor = self.classifier(**{name: windows[name] for name in self.inputs}).logits
+        return logits
 
     def freeze_embeddings(self) -> None:
         """Leave the embeddings as they are: words, and where there are any, positions, types and their norm."""
@@ -41,15 +41,7 @@ class PooledClassifier(nn.Module):
         getattr(model, "embeddings", model.get_input_embeddings()).requires_grad_(False)
 
 
-def pool(logits: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Return the mean logits of the windows of each text: from [windows, labels] to [count, labels]."""
-    if len(rows) == count:
-        return logits
-    sums = logits.new_zeros((count, logits.shape[1])).index_add(0, rows, logits)
-    return sums / torch.bincount(rows, minlength=count).unsqueeze(1)
-
-
-def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
+def build(base: Base, labels: tuple[str, ...], kind: Kind) -> SequenceClassifier:
     """Load the encoder and put a new head on it. Its label names are those that transformers will show."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
 
@@ -66,7 +58,7 @@ def build(base: Base, labels: tuple[str, ...], kind: Kind) -> PooledClassifier:
             trust_remote_code=False,
             use_safetensors=True,
         )
-    return PooledClassifier(classifier)
+    return SequenceClassifier(classifier)
 
 
 @contextmanager

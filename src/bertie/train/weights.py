@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertie.train.dropout import use_fast_dropout
-from bertie.train.model import PooledClassifier
+from bertie.train.model import SequenceClassifier
 
 GRADIENT_NORM = 1.0
 """Gradients longer than this are shortened to it, as in Devlin et al. 2019."""
@@ -29,7 +29,7 @@ class Weights:
     """
 
     def __init__(
-        self, model: PooledClassifier, dtype: torch.dtype, *, weight_decay: float, dropout: float | None = None
+        self, model: SequenceClassifier, dtype: torch.dtype, *, weight_decay: float, dropout: float | None = None
     ) -> None:
         self.model, self._dropout = model, dropout
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -149,7 +149,7 @@ def _with_gradient(flat: Tensor, gradient: Tensor) -> nn.Parameter:
     return parameter
 
 
-def _in_format(model: PooledClassifier, dtype: torch.dtype) -> PooledClassifier:
+def _in_format(model: SequenceClassifier, dtype: torch.dtype) -> SequenceClassifier:
     """Return a copy whose parameters are in another number format; tables such as rotary frequencies stay exact."""
     computing = copy.deepcopy(model)
     for parameter in computing.parameters():
