@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import alone, describe
+from benchmarks.train import DEVS, SETTINGS
 from bertie.config import DataSettings, TrainSettings
 from bertie.data.examples import Examples, read
 from bertie.data.split import split
@@ -27,7 +28,6 @@ from bertie.talk import Talk
 from bertie.train.base_models import resolve
 
 RESULT = Path(__file__).parent / "results" / "defaults.json"
-COLA = DataSettings(header=False, text_column="3", label_column="1")
 PARTS = 4
 
 TRIALS: dict[str, list[dict[str, Any]]] = {
@@ -61,9 +61,8 @@ def cola(archive: Path, seed: int) -> Parts:
         with zipfile.ZipFile(archive) as files:
             files.extractall(place)
         raw = Path(place) / "cola_public" / "raw"
-        train, valid = split(read(raw / "in_domain_train.tsv", COLA), (0.05,), seed)
-        names = {"in domain": "in_domain_dev.tsv", "out of domain": "out_of_domain_dev.tsv"}
-        return train, valid, {name: read(raw / file, COLA) for name, file in names.items()}
+        train, valid = split(read(raw / "in_domain_train.tsv", SETTINGS), (0.05,), seed)
+        return train, valid, {name: read(raw / file, SETTINGS) for name, file in DEVS.items()}
 
 
 def samples() -> Parts:

@@ -66,16 +66,13 @@ class Reader:
         if line.startswith("bertie serve"):
             self.serve(line)
             return ""
+        return self.run(["sh", "-c", line], line)
+
+    def run(self, command: list[str], shown: str) -> str:
         done = subprocess.run(
-            line,
-            shell=True,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{shown}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def start_and_stop(self, line: str) -> str:
@@ -104,15 +101,7 @@ class Reader:
         pytest.fail(f"{line} never became ready")
 
     def python(self, body: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-c", PREAMBLE + body],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{body}\n{done.stderr}"
+        self.run([sys.executable, "-c", PREAMBLE + body], body)
 
     def stop(self) -> None:
         for server in self.servers:

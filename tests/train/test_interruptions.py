@@ -78,6 +78,15 @@ def child_of(process: subprocess.Popen[str]) -> int:
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
+def worker_killed(command: list[str], run: Path, restarts: int) -> tuple[int, str]:
+    """Train, kill the process that does the work once, as the system would, and return how it all ended."""
+    with started(*command, "--out", run, "--restarts", restarts) as process:
+        wait_for(process, lambda: updates(run) >= 25)
+        os.kill(child_of(process), signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
 def assert_same(run: Path, other: Path) -> None:
     """Both learned the same, to the last bit, and logged the same."""
     one, two = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (run, other))
@@ -153,11 +162,8 @@ def test_a_worker_that_the_system_kills_is_started_again_with_fewer_tokens_at_on
     command: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with started(*command, "--out", run, "--restarts", 1) as process:
-        wait_for(process, lambda: updates(run) >= 25)
-        os.kill(child_of(process), signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    code, errors = worker_killed(command, run, restarts=1)
+    assert code == 0, errors
     assert "training was killed, most often because memory ran out; starting again" in errors
     assert "going on after update" in errors
     assert json.loads((run / "training.json").read_text())["updates"] == PASSES * IN_PASS
@@ -168,11 +174,8 @@ def test_after_the_last_restart_it_gives_up_and_what_is_saved_stays(
     command: list[str], bertie: Bertie, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with started(*command, "--out", run, "--restarts", 0) as process:
-        wait_for(process, lambda: updates(run) >= 25)
-        os.kill(child_of(process), signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGKILL
+    code, errors = worker_killed(command, run, restarts=0)
+    assert code == 128 + signal.SIGKILL
     assert "giving up" in errors
     assert bertie("train", "--resume", run).returncode == 0
 

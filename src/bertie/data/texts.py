@@ -66,7 +66,7 @@ class Texts(Sequence[Text]):
             return NotImplemented
         return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # how Python marks what has no hash; mypy knows no such mark
 
     def __repr__(self) -> str:
         return repr(list(self))

@@ -61,8 +61,7 @@ def train_run(
     if cluster.leads:
         _refuse_other_folders(request)
     base = resolve(settings.base)
-    limits = text_limits(base, settings)
-    encoder = text_encoder(base, limits)
+    encoder = text_encoder(base, text_limits(base, settings))
     splits = load_splits(request.data, request.valid, request.test, data, split, voice)
     _announce(splits, base, voice)
     job = Job(
@@ -77,7 +76,7 @@ def train_run(
         splits.fingerprint,
     )
     if cluster.leads and not _begun(request, job):
-        _begin(request, splits, job, limits, (data, split, settings))
+        _begin(request, splits, job, (data, split, settings))
     _train(job, voice, cluster, resume=request.again, kills=request.kills)
     del splits, job  # of a large set they are what takes most memory, and the rest reads what it needs from the run
     return finish(request.out, talk) if cluster.leads else {}
@@ -172,7 +171,7 @@ def _begun(request: Request, job: Job) -> bool:
     )
 
 
-def _begin(request: Request, splits: Splits, job: Job, limits: TextLimits, settings: tuple[Any, ...]) -> None:
+def _begin(request: Request, splits: Splits, job: Job, settings: tuple[Any, ...]) -> None:
     """Make the run's folder, with all that is known before training."""
     facts = {
         "kind": splits.train.kind,
@@ -187,7 +186,7 @@ def _begin(request: Request, splits: Splits, job: Job, limits: TextLimits, setti
         "dropped": splits.dropped,
         "problems": [describe(problem) for problem in splits.report.problems],
         "base": job.base.as_dict(),
-        "limits": asdict(limits),
+        "limits": asdict(job.encoder.limits),
         "pad_id": job.encoder.pad_id,
     }
     with disk.folder(request.out, replace=request.overwrite) as stage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,9 +54,9 @@ class Layout:
             to_device(bounds.astype(np.int32), device),
         )
 
-    @property
+    @cached_property
     def groups(self) -> list[Group]:
-        """The texts by length."""
+        """The texts by length; the same for every layer."""
         sizes, firsts, counts = np.unique(-self.lengths, return_index=True, return_counts=True)
         tokens = np.concatenate([[0], np.cumsum(-sizes * counts)])
         return [
@@ -76,11 +77,12 @@ def attend(queries: Tensor, keys_values: Tensor, heads: int, layout: Layout, var
     outputs, groups = [], layout.groups
     long = [group for group in groups if group.length > LONG]
     short = groups[len(long) :]
-    for group in long:
-        outputs.append(_fused(queries, keys_values, heads, group, whole=whole))
+    for rows, tokens, asked, group in _places(long, whole):
+        outputs.append(_fused(queries[rows], keys_values[tokens], heads, group, asked))
     if short:
         query, token = (short[0].first_token if whole else short[0].first_text), short[0].first_token
         moved = [Group(g.first_text - short[0].first_text, g.first_token - token, g.count, g.length) for g in short]
+        # PyTorch has no types for `apply`.
         outputs.append(_ByLength.apply(queries[query:], keys_values[token:], heads, moved, whole))  # type: ignore[no-untyped-call]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -103,16 +105,12 @@ def _varlen(queries: Tensor, keys_values: Tensor, heads: int, layout: Layout, va
     return found.reshape(len(queries), width)
 
 
-def _fused(queries: Tensor, keys_values: Tensor, heads: int, group: Group, *, whole: bool) -> Tensor:
-    """Attend in the texts of one length with PyTorch's fused kernel."""
-    width, count, length = queries.shape[1], group.count, group.length
-    asked = length if whole else 1
-    first = group.first_token if whole else group.first_text
-    query = queries[first : first + count * asked].view(count, asked, heads, -1).transpose(1, 2)
-    tokens = keys_values[group.first_token : group.first_token + count * length]
-    keys, values = tokens.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4)
+def _fused(queries: Tensor, keys_values: Tensor, heads: int, group: Group, asked: int) -> Tensor:
+    """Attend in the texts of one length, each with `asked` queries, with PyTorch's fused kernel."""
+    query = queries.view(group.count, asked, heads, -1).transpose(1, 2)
+    keys, values = keys_values.view(group.count, group.length, 2, heads, -1).permute(2, 0, 3, 1, 4)
     found = functional.scaled_dot_product_attention(query, keys, values)
-    return found.transpose(1, 2).reshape(count * asked, width)
+    return found.transpose(1, 2).reshape(queries.shape)
 
 
 class _ByLength(torch.autograd.Function):

@@ -95,11 +95,6 @@ class Checkpoints:
         for old in self._numbered()[self._keep :]:
             self._place.remove(old)
 
-    def newest(self) -> int:
-        """Return the update of the newest checkpoint that can be read, 0 if there is none."""
-        found = self.latest()
-        return 0 if found is None else found.update
-
     def latest(self) -> Checkpoint | None:
         """Read the newest checkpoint that is whole; a damaged one is passed over for the one before it."""
         for name in self._numbered():

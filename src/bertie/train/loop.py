@@ -82,7 +82,7 @@ def _gradient(
         weights.gradient.zero_()
     for part in batches.parts(texts):
         share = loss(forward(tokens, part.windows, part.rows, len(part.texts)), part.texts)
-        (share * weights.scale).backward()  # type: ignore[no-untyped-call]
+        (share * weights.scale).backward()  # type: ignore[no-untyped-call]  # PyTorch has no types for it
         weights.collect()
         total += share.detach()
     return total

@@ -106,7 +106,7 @@ def _kernel() -> Varlen:
 
 def _bert(classifier: Any) -> Shape | None:
     model, config = classifier.base_model, classifier.config
-    if config.is_decoder or hasattr(model, "embeddings_project") or hasattr(model, "embeddings_projection"):
+    if config.is_decoder or hasattr(model, "embeddings_project"):
         return None
 
     def embed(ids: Tensor, positions: Tensor, types: Tensor) -> Tensor:
