@@ -30,26 +30,27 @@ from bertie.train.base_models import resolve
 RESULT = Path(__file__).parent / "results" / "defaults.json"
 PARTS = 4
 
+COMMON: list[dict[str, Any]] = [
+    {},
+    {"learning_rate": 2e-4},
+    {"learning_rate": 5e-5},
+    {"dropout": 0.0},
+    {"warmup_share": 0.0},
+    {"schedule": "cosine"},
+    {"schedule": "constant"},
+    {"weight_decay": 0.1},
+]
+SMALL: list[dict[str, Any]] = [{"batch_size": 32, "max_passes": 12} | wanted for wanted in COMMON]
+
 TRIALS: dict[str, list[dict[str, Any]]] = {
     "CoLA": [
-        {"batch_size": 64},
-        {"batch_size": 64, "dropout": 0.0},
-        {"batch_size": 32},
-        {"batch_size": 64, "learning_rate": 2e-4},
+        *({"batch_size": 64, "max_passes": 3} | wanted for wanted in COMMON),
         {"batch_size": 64, "max_passes": 5},
+        {"batch_size": 64, "max_passes": 8},
+        {"batch_size": 32, "max_passes": 3},
     ],
-    "samples": [
-        {"batch_size": 32},
-        {"batch_size": 32, "dropout": 0.0},
-        {"batch_size": 32, "learning_rate": 2e-4},
-        {"batch_size": 16},
-    ],
-    "many-class": [
-        {"batch_size": 32},
-        {"batch_size": 32, "dropout": 0.0},
-        {"batch_size": 32, "learning_rate": 2e-4},
-        {"batch_size": 16},
-    ],
+    "samples": [*SMALL, {"batch_size": 16, "max_passes": 12}, {"batch_size": 32, "max_passes": 20}],
+    "many-class": [*SMALL, {"batch_size": 16, "max_passes": 12}, {"batch_size": 32, "max_passes": 20}],
 }
 
 Parts = tuple[Examples, Examples, dict[str, Examples]]

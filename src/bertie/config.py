@@ -187,6 +187,9 @@ class TrainSettings(Settings):
         0.0, ge=0, description="Peak learning rate; 0 takes the one that suits the base (1e-4 for minilm)."
     )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the updates in which the learning rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls from its peak: to almost nothing, or not at all (constant)."
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Share of the activations that each update drops; the base's own if not given."

@@ -148,7 +148,7 @@ class _Trainer:
             self.batches,
             self._order(total),
             loss=Loss(targets, self.job.train.kind, importance, self.machine.device),
-            schedule=lambda update: rate * ramp(update, total, settings.warmup_share),
+            schedule=lambda update: rate * ramp(update, total, settings.warmup_share, settings.schedule),
             add_up=self.cluster.sum_up,
         )
 
@@ -310,10 +310,13 @@ def truncated(*sets: Tokens) -> int:
     return int(sum(tokens.truncated.sum() for tokens in sets))
 
 
-def ramp(update: int, total: int, warmup_share: float) -> float:
-    """Return the share of the peak learning rate: up in a line, then down in a line to almost nothing."""
+def ramp(update: int, total: int, warmup_share: float, schedule: str = "linear") -> float:
+    """Return the share of the peak learning rate: up in a line, then down as `schedule` says."""
     warmup = max(1, round(total * warmup_share))
-    return (update + 1) / warmup if update < warmup else (total - update) / max(1, total - warmup + 1)
+    if update < warmup:
+        return (update + 1) / warmup
+    left = (total - update) / max(1, total - warmup + 1)
+    return {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}[schedule]
 
 
 def _name(dtype: torch.dtype) -> str:
