@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from bertie.errors import ExportError
+from bertie.export.lean import Lean
 from bertie.train.model import SequenceClassifier
 
 OPSET = 20
 
 
 class _Logits(nn.Module):
-    """The classifier with plain tensors in and one out, as a graph needs it."""
+    """A classifier of a shape that Lean does not know, with plain tensors in and one out, as a graph needs it."""
 
     def __init__(self, model: SequenceClassifier) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class _Logits(nn.Module):
 
 def write_onnx(model: SequenceClassifier, path: Path) -> None:
     """Write the graph to one file. Raises ExportError for a model that PyTorch cannot export."""
-    wrapped = _Logits(model).eval()
+    wrapped = Lean.of(model) or _Logits(model).eval()
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
     # A tensor of its own for each input: the exporter takes one tensor given twice for one input.
     examples = tuple(torch.ones((3, 7), dtype=torch.int64) for _ in model.inputs)
