@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -44,7 +45,7 @@ def test_a_changed_weight_changes_the_logits(place: str) -> None:
     assert lean is not None
     given = inputs(model, 0)
     with torch.no_grad():
-        layer = lean.queries[1] if place == "queries" else lean.shape.blocks[2].value
+        layer: Any = lean.queries[1] if place == "queries" else lean.shape.blocks[2].value
         expected = model(given)
         layer.weight.mul_(100)
         assert not torch.allclose(lean(*given.values()), expected, atol=1e-4)
