@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +21,22 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache(kind: str, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder for one kind of things that can be made again; None without a home.
+
+    It is in `$BERTIE_CACHE`, `$XDG_CACHE_HOME/bertie` or `~/.cache/bertie`.
+    """
+    known = os.environ if environment is None else environment
+    if known.get("BERTIE_CACHE"):
+        return Path(known["BERTIE_CACHE"]) / kind
+    home = Path(known.get("XDG_CACHE_HOME", ""))
+    try:
+        # The XDG specification: a path that is not absolute is to be ignored.
+        return (home if home.is_absolute() else Path.home() / ".cache") / "bertie" / kind
+    except RuntimeError:
+        return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -93,6 +93,10 @@ class BundleDamaged(BundleError):
     """A file of the bundle is missing, changed, or does not parse."""
 
 
+class BundleUnusable(BundleError):
+    """The bundle is whole, but needs instructions or a library that are not here."""
+
+
 class BundleTooNew(BundleError):
     """The bundle was written in a format that this version does not know."""
 

@@ -57,16 +57,9 @@ class TokenCache:
 
     @classmethod
     def usual(cls, talk: Talk, environment: Mapping[str, str] | None = None) -> Self | None:
-        """Return the cache in `$BERTIE_CACHE`, `$XDG_CACHE_HOME/bertie` or `~/.cache/bertie`; None without a home."""
-        known = os.environ if environment is None else environment
-        if known.get("BERTIE_CACHE"):
-            return cls(Path(known["BERTIE_CACHE"]) / "tokens", talk)
-        home = Path(known.get("XDG_CACHE_HOME", ""))
-        try:
-            # The XDG specification: a path that is not absolute is to be ignored.
-            return cls((home if home.is_absolute() else Path.home() / ".cache") / "bertie" / "tokens", talk)
-        except RuntimeError:
-            return None
+        """Return the cache in the usual place, see disk.cache; None without a home."""
+        folder = disk.cache("tokens", environment)
+        return None if folder is None else cls(folder, talk)
 
     def load(self, key: str) -> Tokens | None:
         """Return the tokens of a key, mapped from disk; None where they are not there or not whole."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import bertie
 from bertie.errors import BertieError, BundleDamaged, RequestInvalid
 from bertie.runtime import classifier as module
-from bertie.runtime.engine import OnnxEngine, physical_cores
+from bertie.runtime.onnx_engine import OnnxEngine
 from tests.conftest import WORDS
 
 TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), min_size=1, max_size=40)
@@ -76,11 +76,7 @@ def test_an_unknown_variant_is_named(tiny_bundle: Path) -> None:
 def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleDamaged, match=r"model\.onnx"):
-        OnnxEngine(tmp_path / "model.onnx")
-
-
-def test_cores_are_counted_at_least_once() -> None:
-    assert physical_cores() >= 1
+        OnnxEngine(tmp_path / "model.onnx", 1)
 
 
 def test_loading_and_predicting_imports_nothing_heavy(tiny_bundle: Path) -> None:

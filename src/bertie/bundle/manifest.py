@@ -16,7 +16,9 @@ from bertie.errors import BundleDamaged, BundleNotFound, BundleTooNew
 from bertie.scores import Decision, Kind
 from bertie.tokens import TextLimits
 
-FORMAT = 1
+FORMAT = 2
+"""2 has variants for other engines than ONNX Runtime, and for some processors only."""
+
 FILE = "manifest.json"
 
 
@@ -50,8 +52,12 @@ class Variant(_Part):
 
     name: str
     file: str
-    engine: Literal["onnxruntime"]
-    precision: str
+    engine: Literal["onnxruntime", "openvino"]
+    precision: Literal["fp32", "bf16", "int8"]
+    needs: tuple[str, ...] = ()
+    """Instruction sets without which it is slow or wrong; one of them suffices."""
+    lengths: tuple[int, ...] = ()
+    """Tokens of the single texts for which a program of their own pays."""
 
 
 class Manifest(_Part):
@@ -69,6 +75,8 @@ class Manifest(_Part):
     files: dict[str, FileRecord]
     quality: dict[str, Any] = {}
     parity: dict[str, Any] = {}
+    optimization: dict[str, Any] = {}
+    """What was tried, measured and chosen."""
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -107,6 +115,12 @@ class Manifest(_Part):
         raise BundleNotFound(
             f"the bundle has no variant {wanted!r}.", expected=f"one of {', '.join(v.name for v in self.variants)}"
         )
+
+    def digest(self, variant: Variant) -> str:
+        """Return what tells a variant's files from any others."""
+        # OpenVINO keeps the weights in a file of their own.
+        names = (variant.file, str(Path(variant.file).with_suffix(".bin")))
+        return ":".join(self.files[name].sha256 for name in names if name in self.files)
 
     def to_json(self) -> str:
         """Return the manifest as the text of its file."""

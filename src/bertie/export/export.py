@@ -20,14 +20,14 @@ from bertie.evaluate.calibrate import calibrate
 from bertie.export.onnx import write_onnx
 from bertie.export.parity import compare, require
 from bertie.runtime.classifier import MAX_CELLS, Classifier
-from bertie.runtime.engine import OnnxEngine
+from bertie.runtime.engine import start
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, TextLimits
 from bertie.train.forward import Padded, logits_of
 from bertie.train.model import SequenceClassifier, quiet
 
-MODEL = "model.onnx"
-VARIANT = "onnx-fp32"
+PORTABLE = Variant(name="onnx-fp32", file="model.onnx", engine="onnxruntime", precision="fp32")
+"""The variant that every bundle has, and every machine can run."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def export(
     """
     model = load_checkpoint(checkpoint)
     with disk.folder(out, replace=True) as stage:
-        write_onnx(model, stage / MODEL)
+        write_onnx(model, stage / PORTABLE.file)
         shutil.copyfile(checkpoint / "tokenizer.json", stage / "tokenizer.json")
         encoder = TextEncoder.from_file(stage / "tokenizer.json", plan.limits, plan.pad_id)
-        engine = OnnxEngine(stage / MODEL)
+        engine = start(stage, PORTABLE)
         raw = Classifier(encoder, engine, Decision(plan.labels, plan.kind), pairs=plan.pairs)
 
         logits = raw.logits(valid.texts)
@@ -73,8 +73,8 @@ def export(
             "input": _input(plan),
             "temperature": decision.temperature,
             "thresholds": decision.thresholds,
-            "variants": [Variant(name=VARIANT, file=MODEL, engine="onnxruntime", precision="fp32").model_dump()],
-            "chosen": VARIANT,
+            "variants": [PORTABLE.model_dump()],
+            "chosen": PORTABLE.name,
             "quality": measure(classifier),
             "parity": parity.as_dict(),
             "provenance": plan.provenance,

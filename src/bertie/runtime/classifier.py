@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bertie.bundle.manifest import Manifest
 from bertie.bundle.probe import Probe
 from bertie.bundle.read import opened, verified
 from bertie.errors import RequestInvalid
-from bertie.runtime.engine import Engine, OnnxEngine
+from bertie.runtime.engine import Engine, pick, start
 from bertie.scores import Array, Decision, Prediction, predictions, probabilities
 from bertie.tokens import Text, TextEncoder, by_length, pooled
 
@@ -60,6 +61,10 @@ class Classifier:
         self._refuse(texts)
         return int(self._encoder.encode(texts).truncated.sum())
 
+    def warm(self) -> None:
+        """Do now what would slow the first answers down: a server's first users should not pay for it."""
+        self._engine.warm()
+
     def _refuse(self, texts: Sequence[Any]) -> None:
         if isinstance(texts, str):
             raise RequestInvalid("predict takes a list of texts, not one text.", hint="predict([text])")
@@ -92,5 +97,8 @@ def load(model: str | Path, *, variant: str | None = None, threads: int = 0) -> 
 def from_folder(folder: Path, manifest: Manifest, *, variant: str | None = None, threads: int = 0) -> Classifier:
     """Put a classifier together from the files of a bundle, without checking them."""
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
-    engine = OnnxEngine(folder / manifest.variant(variant).file, threads)
+    answering, why = pick(manifest, variant)
+    if why:
+        logging.getLogger("bertie").warning("%s", why)
+    engine = start(folder, answering, threads, manifest.digest(answering))
     return Classifier(encoder, engine, manifest.decision, pairs=manifest.input.pairs, manifest=manifest)

@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from bertie.errors import BundleDamaged
+from bertie.bundle.manifest import Manifest, Variant
+from bertie.errors import BundleUnusable
+from bertie.runtime import cpu
 
 
 class Engine(Protocol):
-    """Computes one batch."""
+    """Computes one batch. Safe to call from several threads."""
 
     def run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return logits [windows, labels] of `input_ids`, `attention_mask` and `token_type_ids`."""
         ...
 
-
-class OnnxEngine:
-    """ONNX Runtime on the CPU."""
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or physical_cores()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Waiting threads would burn the cores that the server's other work needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library's errors have no common type of their own
-            raise BundleDamaged(f"{path} cannot be loaded as an ONNX model: {type(error).__name__}.") from error
-        self._inputs = [node.name for node in self._session.get_inputs()]
-
-    def run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return logits [windows, labels]; inputs that the graph does not declare are left out."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._inputs})[0]
-        return logits
+    def warm(self) -> None:
+        """Do now what would slow the first calls down."""
+        ...
 
 
-def physical_cores() -> int:
-    """Return the cores this process may use, each counted once however many threads it runs."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text(encoding="ascii").strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(1, len(cores))
+def _onnxruntime(path: Path, variant: Variant, threads: int, digest: str) -> Engine:
+    from bertie.runtime.onnx_engine import OnnxEngine  # noqa: PLC0415 - a bundle needs one engine, not all
+
+    return OnnxEngine(path, threads)
+
+
+def _openvino(path: Path, variant: Variant, threads: int, digest: str) -> Engine:
+    from bertie.runtime.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - likewise
+
+    return OpenVinoEngine(path, threads, precision=variant.precision, lengths=variant.lengths, digest=digest)
+
+
+ENGINES: dict[str, Callable[[Path, Variant, int, str], Engine]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+"""How each engine that a manifest may name is started; the name is that of its Python package too."""
+
+
+def start(folder: Path, variant: Variant, threads: int = 0, digest: str = "") -> Engine:
+    """Load a variant's model. `threads` is that of one call, 0 for all physical cores.
+
+    With the `digest` of its files, what an engine compiles is kept for the next start. Raises BundleDamaged.
+    """
+    return ENGINES[variant.engine](folder / variant.file, variant, threads or cpu.cores(), digest)
+
+
+def pick(manifest: Manifest, name: str | None = None) -> tuple[Variant, str]:
+    """Return the variant that answers on this machine and, if it is not the one wanted, why.
+
+    The chosen one may need instructions or a library that are not here; then the bundle's first variant that needs
+    neither stands in. One that is asked for by `name` has no substitute. Raises BundleUnusable.
+    """
+    wanted = manifest.variant(name)
+    why = lacks(wanted)
+    if not why:
+        return wanted, ""
+    for other in () if name else manifest.variants:
+        if not lacks(other):
+            return other, f"{why}; the variant {other.name} answers in its place, more slowly"
+    raise BundleUnusable(
+        f"{why}.",
+        hint="optimize the model again on a machine like this one, with bertie optimize",
+    )
+
+
+def lacks(variant: Variant) -> str:
+    """Return what this machine lacks for a variant, as half a sentence; nothing if it lacks nothing."""
+    if find_spec(variant.engine) is None:
+        return f"the variant {variant.name} needs the package {variant.engine} (pip install 'bertie[{variant.engine}]')"
+    if variant.needs and not set(variant.needs) & cpu.instruction_sets():
+        return f"the variant {variant.name} is made for a CPU with {' or '.join(variant.needs)}, which this one lacks"
+    return ""
