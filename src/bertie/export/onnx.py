@@ -32,7 +32,7 @@ class _Logits(nn.Module):
 
 
 def write_onnx(model: SequenceClassifier, path: Path) -> None:
-    """Write the graph to one file. Raises ExportError for a model that PyTorch cannot export."""
+    """Write the graph, and its weights beside it, so that processes can map and share them. Raises ExportError for a model that PyTorch cannot export."""
     wrapped = Lean.of(model) or _Logits(model).eval()
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
     # A tensor of its own for each input: the exporter takes one tensor given twice for one input.
@@ -47,7 +47,7 @@ def write_onnx(model: SequenceClassifier, path: Path) -> None:
                 output_names=["logits"],
                 dynamic_shapes=(tuple({0: rows, 1: tokens} for _ in model.inputs),),
                 opset_version=OPSET,
-                external_data=False,
+                external_data=True,
                 dynamo=True,
                 verbose=False,
             )

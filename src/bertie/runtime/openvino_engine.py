@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
