@@ -32,7 +32,10 @@ class _Logits(nn.Module):
 
 
 def write_onnx(model: SequenceClassifier, path: Path) -> None:
-    """Write the graph, and its weights beside it, so that processes can map and share them. Raises ExportError for a model that PyTorch cannot export."""
+    """Write the graph, and beside it its weights, which processes can then map and share.
+
+    Raises ExportError for a model that PyTorch cannot export.
+    """
     wrapped = Lean.of(model) or _Logits(model).eval()
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
     # A tensor of its own for each input: the exporter takes one tensor given twice for one input.
