@@ -21,6 +21,7 @@
      │   ├─ RequestUnsupported        2   415   a content type that is not known here
      │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
      ├─ NotReady                      9   503   the server is loading or shutting down
+     ├─ BenchError                   10   500   the process that measures a model died, or took too long
      ├─ Preempted                    75   503   the machine is taken away (SIGTERM); all is saved, and can be resumed
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
 
@@ -161,6 +162,12 @@ class NotReady(BertieError):
     """The server is still loading, or already shutting down."""
 
     exit_code, http_status = 9, 503
+
+
+class BenchError(BertieError):
+    """The process that measures a model died, or took too long."""
+
+    exit_code = 10
 
 
 class Preempted(BertieError):

@@ -27,7 +27,7 @@ def confusion(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         counts, labels = counts[np.ix_(kept, kept)], [labels[place] for place in kept]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(3.2, 0.55 * len(labels) + 1.6)
-    with _figure(size, size) as (axes, done):
+    with figure(size, size) as (axes, done):
         # Drawn as shapes, not as an image: the page's security policy allows no image, not even an embedded one.
         centres = np.arange(len(labels))
         axes.pcolormesh(centres, centres, shares, cmap="Blues", vmin=0, vmax=1, shading="nearest")
@@ -49,7 +49,7 @@ def confusion(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
 def bars(per_label: dict[str, dict[str, Any]]) -> str:
     """Draw precision, recall and F1 of each label, the weakest label first."""
     labels = sorted(per_label, key=lambda label: float(per_label[label]["f1"]))[:MOST_LABELS]
-    with _figure(7.0, 0.55 * len(labels) + 1.1) as (axes, done):
+    with figure(7.0, 0.55 * len(labels) + 1.1) as (axes, done):
         places = np.arange(len(labels))
         for offset, (metric, colour) in enumerate((("precision", BLUE), ("recall", ORANGE), ("f1", INK))):
             values = [per_label[label][metric] for label in labels]
@@ -64,7 +64,7 @@ def bars(per_label: dict[str, dict[str, Any]]) -> str:
 
 def reliability(bins: Sequence[dict[str, float]]) -> str:
     """Draw how often the model was right for how sure it was; on the diagonal the probabilities can be believed."""
-    with _figure(4.2, 3.6) as (axes, done):
+    with figure(4.2, 3.6) as (axes, done):
         axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1)
         most = max(part["rows"] for part in bins)
         sizes = [20 + 160 * part["rows"] / most for part in bins]
@@ -81,7 +81,7 @@ def reliability(bins: Sequence[dict[str, float]]) -> str:
 def curve(passes: Sequence[dict[str, float]], metric: str) -> str:
     """Draw validation loss and metric over the passes."""
     numbers = [int(scores["pass"]) for scores in passes]
-    with _figure(4.8, 3.2) as (axes, done):
+    with figure(4.8, 3.2) as (axes, done):
         axes.plot(numbers, [scores[metric] for scores in passes], color=BLUE, marker="o", label=metric)
         axes.plot(numbers, [scores["log_loss"] for scores in passes], color=ORANGE, marker="o", label="log loss")
         axes.set_xticks(numbers)
@@ -97,7 +97,7 @@ def _short(label: str) -> str:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+def figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """Give axes to draw on, and a list that holds the SVG after the block. Uses no global state of matplotlib."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
@@ -120,12 +120,12 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
         "text.parse_math": False,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn.patch.set_alpha(0)
+        axes = drawn.add_subplot()
         axes.patch.set_alpha(0)
         yield axes, done
         buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(drawn).print_svg(buffer, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     done.append(svg[svg.index("<svg") :])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bertie.disk import write_text
-from bertie.errors import need
 from bertie.evaluate import pictures
+from bertie.evaluate.page import write_page
 
 HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "mcc": "MCC"}
 
@@ -19,17 +18,6 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
     them, `table` of names and values; and, empty where unknown, `baselines`, `reliability`, `training`, `curve` with
     its `metric`, `problems`, `next`.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise need("evaluate", error) from error
-    environment = Environment(
-        loader=PackageLoader("bertie.evaluate", "templates"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     metrics = facts["metrics"]
     drawn = {
         "bars": pictures.bars(metrics["per_label"]),
@@ -37,10 +25,8 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
         "reliability": pictures.reliability(facts["reliability"]) if facts["reliability"] else "",
         "curve": pictures.curve(facts["curve"], facts["metric"]) if facts["curve"] else "",
     }
-    page = environment.get_template("report.html").render(
-        facts=facts, metrics=metrics, drawn=drawn, headlines=HEADLINES, verdict=verdict(facts)
-    )
-    write_text(path, page)
+    values = {"facts": facts, "metrics": metrics, "drawn": drawn, "headlines": HEADLINES, "verdict": verdict(facts)}
+    write_page(path, "report.html", values)
 
 
 def verdict(facts: dict[str, Any]) -> str:

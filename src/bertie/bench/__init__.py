@@ -1,0 +1,1 @@
+"""How fast a bundle answers on this machine, and what that costs. Measured in processes of their own."""
