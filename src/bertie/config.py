@@ -234,6 +234,25 @@ class TrainSettings(Settings):
     )
 
 
+class OptimizeSettings(Settings):
+    """How to look for a faster variant."""
+
+    command: ClassVar[str] = "optimize"
+
+    goal: Literal["latency", "throughput", "size"] = Field(
+        "latency", description="What the chosen variant is best at: one text, many texts, or bytes on disk."
+    )
+    max_drop: float = Field(0.005, ge=0, le=1, description="Macro-F1 that a variant may lose; 0.005 is half a point.")
+    min_agreement: float = Field(0.99, ge=0, le=1, description="Share of the texts that must keep their labels.")
+    candidates: str = Field("", description="Variants to try, by name and with commas between; all if not given.")
+    portable: bool = Field(
+        True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
+    )
+    threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
+    seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
+    price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
+
+
 class ServeSettings(Settings):
     """How to serve a model over HTTP."""
 

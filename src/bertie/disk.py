@@ -52,7 +52,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     try:
         _write_lines(path, lines)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -95,7 +95,7 @@ def folder(path: Path, *, replace: bool = False, private: bool = False) -> Itera
             refuse_filled(path)  # again: somebody else may have written there in the meantime
         _swap(stage, path)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -109,7 +109,8 @@ def refuse_filled(path: Path) -> None:
         )
 
 
-def _unwritten(path: Path, error: OSError) -> OutputError:
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """Return the error that says that a path could not be written, and what helps."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     return OutputError(f"cannot write {path}: {error.strerror or error}.", hint="free some disk space" if full else "")
 

@@ -116,9 +116,7 @@ def measure(
 
 def size(manifest: Manifest, variant: str | None = None) -> int:
     """Return the bytes of the bundle's files without those that only other variants need."""
-    own = manifest.variant(variant).file
-    others = {other.file for other in manifest.variants} - {own}
-    return sum(record.bytes for name, record in manifest.files.items() if name not in others)
+    return sum(record.bytes for record in manifest.read_for(manifest.variant(variant)).values())
 
 
 def ask(request: dict[str, Any], worker: Sequence[str] = WORKER) -> dict[str, Any]:

@@ -58,6 +58,15 @@ class Variant(_Part):
     """Instruction sets without which it is slow or wrong; one of them suffices."""
     lengths: tuple[int, ...] = ()
     """Tokens of the single texts for which a program of their own pays."""
+    weights: str = ""
+    """The file beside `file` that holds the weights, for engines that keep them apart."""
+    probe: str = ""
+    """The probe scored by this variant; the bundle's if there is none."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that are read for this variant alone."""
+        return tuple(name for name in (self.file, self.weights, self.probe) if name)
 
 
 class Manifest(_Part):
@@ -87,7 +96,7 @@ class Manifest(_Part):
             raise ValueError("there is not one threshold for each label")
         if self.chosen not in {variant.name for variant in self.variants}:
             raise ValueError(f"the chosen variant {self.chosen!r} is not among the variants")
-        for file in (self.input.tokenizer, self.probe, *(variant.file for variant in self.variants)):
+        for file in (self.input.tokenizer, self.probe, *(name for one in self.variants for name in one.files)):
             if file not in self.files:
                 raise ValueError(f"the file {file!r} has no hash")
         for file in self.files:
@@ -118,9 +127,12 @@ class Manifest(_Part):
 
     def digest(self, variant: Variant) -> str:
         """Return what tells a variant's files from any others."""
-        # OpenVINO keeps the weights in a file of their own.
-        names = (variant.file, str(Path(variant.file).with_suffix(".bin")))
-        return ":".join(self.files[name].sha256 for name in names if name in self.files)
+        return ":".join(self.files[name].sha256 for name in variant.files)
+
+    def read_for(self, variant: Variant) -> dict[str, FileRecord]:
+        """Return the files that a classifier with this variant is made from: all but those of other variants."""
+        others = {name for one in self.variants for name in one.files} - set(variant.files)
+        return {name: record for name, record in self.files.items() if name not in others}
 
     def to_json(self) -> str:
         """Return the manifest as the text of its file."""

@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from bertie.disk import write_text
 from bertie.errors import BundleDamaged, ProbeFailed
 from bertie.scores import Array
 from bertie.tokens import Text
@@ -55,9 +55,10 @@ class Probe:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleDamaged(f"{path} is not a probe: {error!r}.", hint="copy the bundle again") from error
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {"texts": self.texts, "scores": self.scores}
+    def write(self, path: Path) -> None:
+        """Write the probe to a file. Raises OutputError."""
+        values = {"texts": self.texts, "scores": self.scores}
+        write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
     def check(self, predict_proba: Callable[[Sequence[Text]], Array]) -> float:
         """Return the greatest difference in probability. Raises ProbeFailed where it is over the tolerance."""

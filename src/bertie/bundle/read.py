@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bertie.bundle.manifest import FILE, Manifest
+from bertie.bundle.manifest import FILE, FileRecord
 from bertie.disk import sha256
 from bertie.errors import BundleDamaged, BundleNotFound
 
@@ -63,10 +63,9 @@ def _unpacked(archive: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def verified(folder: Path) -> Manifest:
-    """Read the manifest and compare every file with its size and hash. Raises BundleDamaged, BundleTooNew."""
-    manifest = Manifest.from_file(folder / FILE)
-    for name, record in manifest.files.items():
+def verify(folder: Path, files: dict[str, FileRecord]) -> None:
+    """Compare files of a bundle with their sizes and hashes. Raises BundleDamaged."""
+    for name, record in files.items():
         path = folder / name
         if not path.is_file():
             raise BundleDamaged(f"the bundle {folder} lacks its file {name}.", hint="copy the bundle again")
@@ -75,4 +74,3 @@ def verified(folder: Path) -> Manifest:
                 f"{path} is not the file that was written: its size or its hash differs from the manifest's.",
                 hint="copy the bundle again; if that does not help, export it again",
             )
-    return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,12 @@ def write(stage: Path, fields: dict[str, Any], probe: Probe) -> Manifest:
 
     `fields` are those of Manifest but `format` and `files`. The manifest is written last: where it is, all is.
     """
-    write_text(stage / "probe.json", json.dumps(probe.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    probe.write(stage / "probe.json")
+    return complete(stage, fields)
+
+
+def complete(stage: Path, fields: dict[str, Any]) -> Manifest:
+    """Write model card and manifest into `stage`, which holds all other files already."""
     write_text(stage / CARD, card(fields))
     files = {
         str(path.relative_to(stage)): FileRecord(sha256=sha256(path), bytes=path.stat().st_size)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bertie.cli import check, demo, evaluate, export, predict, serve, train
+from bertie.cli import check, demo, evaluate, export, optimize, predict, serve, train
 from bertie.errors import BertieError
 from bertie.version import __version__
 
@@ -24,6 +24,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("optimize")(optimize.optimize)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 

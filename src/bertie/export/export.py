@@ -26,7 +26,9 @@ from bertie.tokens import TextEncoder, TextLimits
 from bertie.train.forward import Padded, logits_of
 from bertie.train.model import SequenceClassifier, quiet
 
-PORTABLE = Variant(name="onnx-fp32", file="model.onnx", engine="onnxruntime", precision="fp32")
+PORTABLE = Variant(
+    name="onnx-fp32", file="model.onnx", weights="model.onnx.data", engine="onnxruntime", precision="fp32"
+)
 """The variant that every bundle has, and every machine can run."""
 
 

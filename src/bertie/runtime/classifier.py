@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertie.bundle.manifest import Manifest
+from bertie.bundle.manifest import FILE, Manifest, Variant
 from bertie.bundle.probe import Probe
-from bertie.bundle.read import opened, verified
+from bertie.bundle.read import opened, verify
 from bertie.errors import RequestInvalid
 from bertie.runtime.engine import Engine, pick, start
 from bertie.scores import Array, Decision, Prediction, predictions, probabilities
@@ -84,21 +84,24 @@ class Classifier:
 def load(model: str | Path, *, variant: str | None = None, threads: int = 0) -> Classifier:
     """Load a run, a bundle or a `.tar.gz` of one, ready to predict.
 
-    Every file is compared with its hash, and the probe must be scored as when the bundle was written. `threads` is
-    that of one model call, 0 for all physical cores. Raises BundleError.
+    Every file that is read is compared with its hash, and the probe must be scored as when the bundle was written.
+    `threads` is that of one model call, 0 for all physical cores. Raises BundleError.
     """
     with opened(Path(model)) as folder:
-        manifest = verified(folder)
-        classifier = from_folder(folder, manifest, variant=variant, threads=threads)
-        Probe.from_file(folder / manifest.probe).check(classifier.predict_proba)
+        manifest = Manifest.from_file(folder / FILE)
+        answering, why = pick(manifest, variant)
+        if why:
+            logging.getLogger("bertie").warning("%s", why)
+        verify(folder, manifest.read_for(answering))
+        classifier = from_folder(folder, manifest, answering, threads=threads, digest=manifest.digest(answering))
+        Probe.from_file(folder / (answering.probe or manifest.probe)).check(classifier.predict_proba)
     return classifier
 
 
-def from_folder(folder: Path, manifest: Manifest, *, variant: str | None = None, threads: int = 0) -> Classifier:
-    """Put a classifier together from the files of a bundle, without checking them."""
+def from_folder(
+    folder: Path, manifest: Manifest, variant: Variant, *, threads: int = 0, digest: str = ""
+) -> Classifier:
+    """Put a classifier together from the files of a bundle, without checking them. `digest` is that of engine.start."""
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
-    answering, why = pick(manifest, variant)
-    if why:
-        logging.getLogger("bertie").warning("%s", why)
-    engine = start(folder, answering, threads, manifest.digest(answering))
+    engine = start(folder, variant, threads, digest)
     return Classifier(encoder, engine, manifest.decision, pairs=manifest.input.pairs, manifest=manifest)

@@ -1,0 +1,97 @@
+"""What a candidate is, and what it is made from. Each lives in a file of its own; candidates.py lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertie.bundle.manifest import Variant
+from bertie.runtime import cpu
+from bertie.tokens import TextEncoder, Tokens, by_length
+
+Inputs = dict[str, NDArray[np.int64]]
+
+INT8 = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+"""Instruction sets that make a number format fast, of x86 and of ARM, as Linux names them."""
+
+BATCH_TEXTS = 16
+CALIBRATION_TOKENS = 40_000
+"""Enough for ranges that no longer move: at CoLA's lengths, as with four times as many."""
+
+PROGRAMS = 5
+LONGEST_PROGRAM = 64
+"""Programs for single texts of a known length: how many, and up to which length they save a fair share of the time."""
+PROGRAM_STEP = 4
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model to optimize."""
+
+    model: Path
+    """The portable ONNX graph."""
+    calibration: Sequence[Inputs]
+    """Inputs of batches of training texts, each of one length, so that no padding is measured; may be empty."""
+    lengths: tuple[int, ...]
+    """Lengths for which programs of their own pay."""
+
+
+class Candidate(Protocol):
+    """One way to make a variant."""
+
+    name: str
+    rescues: str
+    """The candidate that must have failed the contract before this slower one is tried; empty for one always tried."""
+
+    def lacks(self, source: Source) -> str:
+        """Return why it cannot be built here, as half a sentence; nothing if it can."""
+        ...
+
+    def build(self, source: Source, folder: Path) -> Variant:
+        """Write its files into a folder. Whatever it raises is a reason to reject it."""
+        ...
+
+
+def calibration(encoder: TextEncoder, texts: Sequence[str | tuple[str, str]]) -> list[Inputs]:
+    """Return batches of texts of one length each, some CALIBRATION_TOKENS in all, in random order."""
+    tokens = encoder.encode(texts)
+    order = np.random.default_rng(0).permutation(len(tokens.lengths))
+    enough = int(np.searchsorted(np.cumsum(tokens.lengths[order]), CALIBRATION_TOKENS)) + 1
+    batches = list(_of_one_length(tokens, order[:enough]))
+    np.random.default_rng(0).shuffle(batches)
+    return [tokens.pad(windows, encoder.pad_id) for windows in batches]
+
+
+def _of_one_length(tokens: Tokens, windows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    lengths = tokens.lengths[windows]
+    for length in np.unique(lengths):
+        same = windows[lengths == length]
+        for places in by_length(tokens.lengths[same], BATCH_TEXTS, CALIBRATION_TOKENS):
+            yield same[places]
+
+
+def program_lengths(tokens: Tokens) -> tuple[int, ...]:
+    """Return the lengths that are worth programs: quantiles of the short windows, rounded up."""
+    short = tokens.lengths[tokens.lengths <= LONGEST_PROGRAM]
+    if 2 * len(short) < len(tokens.lengths):
+        return ()
+    wanted = np.quantile(short, np.arange(1, PROGRAMS + 1) / PROGRAMS - 0.5 / PROGRAMS**2, method="higher")
+    return tuple(sorted({int(-(-length // PROGRAM_STEP) * PROGRAM_STEP) for length in wanted}))
+
+
+def fast_sets(known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which of some instruction sets this processor has; a variant measured with them needs one of them."""
+    return tuple(name for name in known if name in cpu.instruction_sets())
+
+
+def needs_package(*names: str) -> str:
+    """Return what is missing of some packages, as half a sentence."""
+    missing = [name for name in names if find_spec(name) is None]
+    return f"needs {' and '.join(missing)} (pip install 'bertie[optimize]')" if missing else ""

@@ -1,0 +1,279 @@
+"""A bundle becomes a faster one: build every candidate, judge it, measure it, keep the best that holds the contract."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertie import disk
+from bertie.bench.machine import describe
+from bertie.bench.measure import measure
+from bertie.bundle.manifest import FILE, Manifest, Variant
+from bertie.bundle.probe import Probe
+from bertie.bundle.read import opened, verify
+from bertie.bundle.write import complete
+from bertie.config import DataSettings, OptimizeSettings
+from bertie.data.check import check
+from bertie.data.examples import Examples
+from bertie.errors import BertieError, DataError, UsageError, nearest
+from bertie.evaluate.optimize_report import write_optimize_report
+from bertie.optimize.candidate import Candidate, Source, calibration, program_lengths
+from bertie.optimize.candidates import CANDIDATES
+from bertie.optimize.contract import METRIC, Budget, judge
+from bertie.pipeline.load_data import read_files, same_kind, same_shape
+from bertie.pipeline.measure import NEED_ROWS, measure_classifier
+from bertie.runtime.classifier import from_folder
+from bertie.runtime.engine import lacks
+from bertie.scores import Array
+from bertie.talk import Talk
+from bertie.tokens import Text, TextEncoder
+
+REPORT = "optimize.html"
+BEST = {"latency": ("p50_ms", min), "throughput": ("texts_per_s", max), "size": ("bytes", min)}
+"""The figure that each goal looks at."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to optimize, on which texts."""
+
+    model: Path
+    out: Path
+    settings: OptimizeSettings
+    data: Path | None = None
+    """Labelled texts that the model has not seen; a run brings its own."""
+    data_settings: DataSettings = DataSettings()
+    overwrite: bool = False
+
+
+@dataclass
+class _Trial:
+    """The model that is to become faster, and everything that candidates are compared with."""
+
+    folder: Path
+    manifest: Manifest
+    portable: Variant
+    encoder: TextEncoder
+    held_out: Examples
+    trained: Array
+    source: Source
+    request: Request
+    work: Path
+
+
+def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
+    """Write the optimized bundle; return what `bertie optimize --json` prints.
+
+    Raises BundleError, DataError where there is nothing to compare on, OutputError; the model itself stays as it is.
+    """
+    wanted = _wanted(request.settings.candidates)
+    if not request.overwrite:
+        disk.refuse_filled(request.out)
+    with opened(request.model) as folder, _beside(request.out) as work:
+        trial = _trial(folder, request, work, talk)
+        rows = [_reference(trial, talk)]
+        for candidate in talk.track("optimizing", wanted, len(wanted)):
+            rows.append(_tried(candidate, trial, rows, talk))
+            talk.say(f"  {rows[-1]['name']}: {rows[-1]['why']}")
+        return _finish(trial, rows, talk)
+
+
+def _wanted(names: str) -> list[Candidate]:
+    if not names:
+        return list(CANDIDATES)
+    known = {candidate.name: candidate for candidate in CANDIDATES}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"there is no candidate {name!r}.",
+                expected=f"some of {', '.join(known)}",
+                hint=nearest(name, known),
+            )
+    return [known[name] for name in wanted]
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Give a folder on the disk of the result, so that files get there by a link and not by a copy."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise disk.unwritten(out.parent, error) from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _trial(folder: Path, request: Request, work: Path, talk: Talk) -> _Trial:
+    manifest = Manifest.from_file(folder / FILE)
+    portable = next((one for one in manifest.variants if one.engine == "onnxruntime" and not one.needs), None)
+    if portable is None:
+        raise UsageError(
+            "this bundle has no portable variant to start from.", hint="bertie optimize the run that it was made from"
+        )
+    verify(folder, manifest.read_for(portable))
+    held_out = _held_out(request, manifest, talk)
+    encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
+    classifier = from_folder(folder, manifest, portable, threads=request.settings.threads)
+    talk.say(f"comparing on {len(held_out)} texts that the model has not learned from")
+    source = Source(
+        folder / portable.file,
+        calibration(encoder, _training_texts(request.model)),
+        program_lengths(encoder.encode(held_out.texts)),
+    )
+    trained = classifier.predict_proba(held_out.texts)
+    return _Trial(folder, manifest, portable, encoder, held_out, trained, source, request, work)
+
+
+def _held_out(request: Request, manifest: Manifest, talk: Talk) -> Examples:
+    """Return labelled rows that the model has not learned from: those given, or a run's test and validation rows."""
+    own = [request.model / "splits" / f"{name}.jsonl" for name in ("test", "valid")]
+    files, settings = [file for file in own if file.is_file()], DataSettings(text_column="text", label_column="label")
+    if request.data is not None:
+        files, settings = [request.data], request.data_settings
+    if not files:
+        raise DataError(
+            f"{request.model} brings no texts to compare the variants on.",
+            expected="labelled texts that the model has not learned from",
+            hint="add --data FILE, or optimize the run, which has kept some",
+        )
+    parts, _ = read_files(files, settings)
+    if request.data is not None:
+        found = check(parts)
+        found.problems[:] = [p for p in found.problems if p.severity == "warning" or p.kind in NEED_ROWS]
+        found.raise_errors()
+    rows = Examples(files[0].name, [], [], [], kind=manifest.task)
+    for part in parts:
+        same_shape(part, pairs=manifest.input.pairs)
+        part.kind = manifest.task if request.data is None else part.kind
+        same_kind(part, manifest.task)
+        rows = Examples(rows.name, [*rows.texts, *part.texts], [*rows.labels, *part.labels], [*rows.lines, *part.lines])
+    rows.kind = manifest.task
+    return rows
+
+
+def _training_texts(model: Path) -> list[Text]:
+    """Return the training texts of a run; nothing for a bundle."""
+    file = model / "splits" / "train.jsonl"
+    if not file.is_file():
+        return []
+    return list(read_files([file], DataSettings(text_column="text", label_column="label"))[0][0].texts)
+
+
+def _reference(trial: _Trial, talk: Talk) -> dict[str, Any]:
+    folder = _bundle(trial, trial.portable.name)
+    return _judged(trial, trial.portable, folder, talk)
+
+
+def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, Any]:
+    """Build a candidate, judge and measure it. Whatever goes wrong is the reason why it is not accepted."""
+    why = candidate.lacks(trial.source)
+    saved = next((row for row in rows if row["name"] == candidate.rescues), None)
+    if not why and candidate.rescues and (saved is None or saved["accepted"] or saved["skipped"]):
+        why = f"is for models for which {candidate.rescues} breaks the contract"
+    if why:
+        return _row(candidate.name, skipped=True, why=why)
+    folder = _bundle(trial, candidate.name)
+    try:
+        variant = candidate.build(trial.source, folder)
+        if missing := lacks(variant):
+            return _row(candidate.name, skipped=True, why=missing)
+        return _judged(trial, variant, folder, talk)
+    except OSError as error:  # a full disk is no fault of the candidate
+        raise disk.unwritten(trial.request.out, error) from error
+    except Exception as error:
+        said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
+        return _row(candidate.name, why=f"could not be built or run: {said}")
+
+
+def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[str, Any]:
+    """Complete a candidate's bundle, and return its line of the table."""
+    settings, manifest = trial.request.settings, trial.manifest
+    draft = manifest.model_copy(update={"variants": (variant,), "chosen": variant.name})
+    classifier = from_folder(folder, draft, variant, threads=settings.threads)
+    scores = classifier.predict_proba(trial.held_out.texts)
+    budget = Budget(settings.max_drop, settings.min_agreement)
+    verdict = judge(trial.trained, scores, trial.held_out.targets(manifest.labels), manifest.decision, budget)
+    own = f"probe.{variant.name}.json" if variant.name != trial.portable.name else manifest.probe
+    probe = Probe.record(classifier.predict_proba, pairs=classifier.pairs)
+    probe.write(folder / own)
+    if variant.name != trial.portable.name:
+        variant = variant.model_copy(update={"probe": own})
+    others = [trial.portable] if variant.name != trial.portable.name else []
+    complete(folder, _fields(manifest) | {"variants": [variant, *others], "chosen": variant.name})
+    speed = measure(
+        folder, trial.held_out.texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds
+    ).as_dict()
+    return _row(variant.name, **verdict.as_dict(), **speed, engine=variant.engine, precision=variant.precision)
+
+
+def _bundle(trial: _Trial, name: str) -> Path:
+    """Return a folder with all that a candidate's bundle shares with the model's."""
+    folder = trial.work / name
+    folder.mkdir()
+    for file in trial.manifest.read_for(trial.portable):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        _link(trial.folder / file, folder / file)
+    return folder
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
+
+
+def _row(name: str, **facts: Any) -> dict[str, Any]:
+    return {"name": name, "accepted": False, "skipped": False, "why": ""} | facts
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    return manifest.model_dump(exclude={"format", "files"})
+
+
+def _finish(trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, Any]:
+    """Choose, and write the bundle of the chosen variant with the record of all that was tried."""
+    request, goal = trial.request, trial.request.settings.goal
+    figure, better = BEST[goal]
+    chosen = better((row for row in rows if row["accepted"]), key=lambda row: row[figure])
+    facts = {
+        "title": f"{request.model.resolve().name}, optimized for {goal}",
+        "goal": goal,
+        "chosen": chosen["name"],
+        "metric": METRIC,
+        "budget": {"max_drop": request.settings.max_drop, "min_agreement": request.settings.min_agreement},
+        "reference": rows[0],
+        "texts": len(trial.held_out),
+        "candidates": rows,
+        "machine": describe(),
+    }
+    with disk.folder(request.out, replace=request.overwrite) as stage:
+        _compose(trial, trial.work / chosen["name"], stage, facts)
+    talk.say(f"chosen: {chosen['name']}, {chosen['p50_ms']:.3g} ms for one text, {chosen['texts_per_s']:.0f} texts/s")
+    return facts | {"out": str(request.out), "report": str(request.out / REPORT)}
+
+
+def _compose(trial: _Trial, tried: Path, stage: Path, facts: dict[str, Any]) -> None:
+    manifest = Manifest.from_file(tried / FILE)
+    variants = [one for one in manifest.variants if one.name == manifest.chosen or trial.request.settings.portable]
+    dropped = {name for one in manifest.variants if one not in variants for name in one.files}
+    for name in sorted({*manifest.files} - dropped):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tried / name, stage / name)
+    variant = manifest.variant()
+    classifier = from_folder(stage, manifest, variant, threads=trial.request.settings.threads)
+    quality, _ = measure_classifier(classifier, trial.held_out)
+    write_optimize_report(stage / REPORT, facts)
+    record = {name: facts[name] for name in ("goal", "budget", "texts", "candidates", "machine")}
+    fields = {"variants": variants, "quality": quality | {"on": "held-out"}, "optimization": record}
+    complete(stage, _fields(manifest) | fields)
