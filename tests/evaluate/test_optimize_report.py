@@ -120,8 +120,8 @@ def test_a_page_without_any_measured_candidate_is_written(tmp_path: Path) -> Non
         (
             {},
             (
-                "of 2 accepted candidates it has the lowest latency. 2 ms for one text instead of fp32's 6; macro-F1 0.848 "
-                "instead of 0.850, 4 of 840 texts labelled otherwise."
+                "of 2 accepted candidates it has the lowest latency. 2 ms for one text instead of fp32's 6; "
+                "macro-F1 0.848 instead of 0.850, 4 of 840 texts labelled otherwise."
             ),
         ),
         ({"goal": "throughput"}, "the highest throughput. 500 texts a second instead of fp32's 167"),

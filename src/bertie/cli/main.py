@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bertie.cli import check, demo, evaluate, export, predict, serve, train
+from bertie.cli import bench, check, demo, evaluate, export, predict, serve, train
 from bertie.errors import BertieError
 from bertie.version import __version__
 
@@ -26,6 +26,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
+app.command("bench")(bench.bench)
 
 
 def _version(wanted: bool) -> None:
