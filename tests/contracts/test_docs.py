@@ -16,7 +16,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/guides/data.md", "docs/guides/training.md", "docs/guides/serving.md")
+PAGES = (
+    "README.md",
+    "docs/guides/data.md",
+    "docs/guides/training.md",
+    "docs/guides/serving.md",
+    "docs/guides/benchmarking.md",
+)
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {

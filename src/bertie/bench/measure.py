@@ -77,6 +77,7 @@ def measure(
     longer. Raises BundleError, RequestInvalid for texts that the model cannot read, and BenchError if the worker dies.
     """
     manifest = Manifest.from_file(folder / FILE)
+    needed = size(manifest, variant)
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
     drawn = _drawn(texts or Probe.from_file(folder / manifest.probe).texts)
     tokens = _token_counts(encoder, drawn)
@@ -109,7 +110,7 @@ def measure(
         texts_per_s_by_batch=rates,
         cold_start_ms=statistics.median([*starts, found["cold_start_ms"]]),
         peak_mb=found["peak_mb"],
-        bytes=size(manifest, variant),
+        bytes=needed,
         texts=len(drawn),
     )
 

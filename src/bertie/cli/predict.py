@@ -39,7 +39,7 @@ def predict(
 
     if text and input:
         raise UsageError("texts come from the command line or from --input, not from both.")
-    texts = _pairs(text or [], pair) if pair else iter(text) if text else _lines(input)
+    texts = _pairs(text or [], pair) if pair else iter(text) if text else text_lines(input)
     classifier = load(model)
     while chunk := list(islice(texts, CHUNK)):
         for prediction in classifier.predict(chunk):
@@ -56,7 +56,8 @@ def _pairs(texts: list[str], pairs: list[str]) -> Iterator[Text]:
     return iter(list(zip(texts, pairs, strict=True)))
 
 
-def _lines(path: Path | None) -> Iterator[Text]:
+def text_lines(path: Path | None) -> Iterator[str]:
+    """Yield the lines of a file, or of stdin. Raises DataNotFound, and DataUnreadable for what is not UTF-8."""
     if path is None:
         if sys.stdin.isatty():
             sys.stderr.write("reading texts from the terminal, one a line; end with Ctrl-D\n")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Request:
     settings: OptimizeSettings
     data: Path | None = None
     """Labelled texts that the model has not seen; a run brings its own."""
-    data_settings: DataSettings = DataSettings()
+    data_settings: DataSettings = field(default_factory=DataSettings)
     overwrite: bool = False
 
 
