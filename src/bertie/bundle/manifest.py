@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,9 @@ FORMAT = 2
 """2 has variants for other engines than ONNX Runtime, and for some processors only."""
 
 FILE = "manifest.json"
+
+
+Precision: TypeAlias = Literal["fp32", "bf16", "int8", "int8+bf16"]
 
 
 class _Part(BaseModel):
@@ -53,7 +56,7 @@ class Variant(_Part):
     name: str
     file: str
     engine: Literal["onnxruntime", "openvino"]
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Precision
     needs: tuple[str, ...] = ()
     """Instruction sets without which it is slow or wrong; one of them suffices."""
     lengths: tuple[int, ...] = ()

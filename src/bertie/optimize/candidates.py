@@ -7,7 +7,7 @@ from bertie.optimize.onnx_fused import OnnxFused
 from bertie.optimize.onnx_int8_dynamic import OnnxInt8Dynamic
 from bertie.optimize.onnx_int8_static import OnnxInt8Static
 from bertie.optimize.openvino_float import OpenVinoFloat
-from bertie.optimize.openvino_int8 import OpenVinoInt8, OpenVinoInt8Guarded
+from bertie.optimize.openvino_int8 import OpenVinoInt8, OpenVinoInt8Guarded, OpenVinoInt8Mixed
 
 CANDIDATES: tuple[Candidate, ...] = (
     OnnxFused(),
@@ -17,5 +17,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     OpenVinoFloat("fp32"),
     OpenVinoFloat("bf16"),
     OpenVinoInt8(),
+    OpenVinoInt8Mixed(),
     OpenVinoInt8Guarded(),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from bertie.bundle.manifest import Variant
+from bertie.bundle.manifest import Precision, Variant
 from bertie.optimize.candidate import BF16, Source, fast_sets, needs_package
 
 
@@ -37,7 +37,7 @@ def saved(
     model: Any,
     folder: Path,
     name: str,
-    precision: Literal["fp32", "bf16", "int8"],
+    precision: Precision,
     source: Source,
     sets: tuple[str, ...],
 ) -> Variant:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertie.bundle.manifest import Variant
-from bertie.optimize.candidate import INT8, Inputs, Source, fast_sets, needs_package
+from bertie.bundle.manifest import Precision, Variant
+from bertie.optimize.candidate import BF16, INT8, Inputs, Source, fast_sets, needs_package
 from bertie.optimize.openvino_float import saved
 
 GELU_LEAST = 0.17
@@ -19,12 +18,16 @@ GELU_LEAST = 0.17
 MOST_DISAGREEMENT = 0.003
 """Share of the calibration texts that the guarded variant may label otherwise: well within the default contract."""
 
+GUARDING_BATCHES, RANKING_BATCHES, MOST_RETURNS = 64, 24, 8
+"""Batches on which agreement is measured, on which layers are ranked, and how many go back at most: some minutes."""
+
 
 class OpenVinoInt8:
     """Symmetric ranges, which cost no subtraction; SmoothQuant (arXiv 2211.10438); embeddings stay as they are."""
 
     name = "openvino-int8"
     rescues = ""
+    _precision: Precision = "int8"
 
     def lacks(self, source: Source) -> str:
         """It needs texts, OpenVINO and NNCF."""
@@ -36,17 +39,34 @@ class OpenVinoInt8:
         """Measure the ranges and write the quantized model."""
         import openvino  # noqa: PLC0415 - an extra
 
-        _quiet()
         model = openvino.Core().read_model(source.model)
         unsigned_gelu(model)
-        return saved(self._quantized(model, source), folder, self.name, "int8", source, fast_sets(INT8))
+        return saved(self._quantized(model, source), folder, self.name, self._precision, source, fast_sets(INT8))
 
     def _quantized(self, model: Any, source: Source) -> Any:
         import nncf  # noqa: PLC0415 - an extra
 
         names = {one.get_any_name() for one in model.inputs}
         batches = [{name: batch[name] for name in names} for batch in source.calibration]
-        return nncf.quantize(model, nncf.Dataset(batches), **_how(len(batches)))
+        how = _how(len(batches), self._kept(model))
+        how["advanced_parameters"] = how.pop("advanced_quantization_parameters")  # the other function's name for it
+        return nncf.quantize(model, nncf.Dataset(batches), **how)
+
+    def _kept(self, model: Any) -> list[str]:
+        """Return the names of operations that are not quantized."""
+        return []
+
+
+class OpenVinoInt8Mixed(OpenVinoInt8):
+    """As above, but the product after GELU, whose wide values int8 serves worst, stays in bf16 or fp32."""
+
+    name = "openvino-int8-mixed"
+
+    def __init__(self) -> None:
+        self._precision = "int8+bf16" if fast_sets(BF16) else "int8"
+
+    def _kept(self, model: Any) -> list[str]:
+        return [product.get_friendly_name() for _, product in after_gelu(model)]
 
 
 class OpenVinoInt8Guarded(OpenVinoInt8):
@@ -56,10 +76,11 @@ class OpenVinoInt8Guarded(OpenVinoInt8):
     """
 
     name = "openvino-int8-guarded"
-    rescues = "openvino-int8"
+    rescues = "openvino-int8-mixed"
 
     def _quantized(self, model: Any, source: Source) -> Any:
         import nncf  # noqa: PLC0415 - an extra
+        from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters  # noqa: PLC0415
 
         names = {one.get_any_name() for one in model.inputs}
         logits = _logits(model)
@@ -79,46 +100,58 @@ class OpenVinoInt8Guarded(OpenVinoInt8):
         return nncf.quantize_with_accuracy_control(
             model,
             data,
-            nncf.Dataset(batches),
+            nncf.Dataset(batches[:GUARDING_BATCHES]),
             validation_fn=agreement,
             max_drop=MOST_DISAGREEMENT,
-            **_how(len(batches)),
+            advanced_accuracy_restorer_parameters=AdvancedAccuracyRestorerParameters(
+                max_num_iterations=MOST_RETURNS, ranking_subset_size=RANKING_BATCHES, num_ranking_workers=1
+            ),
+            **_how(len(batches), self._kept(model)),
         )
+
+
+def after_gelu(model: Any) -> list[tuple[Any, Any]]:
+    """Return each GELU whose only reader is a product with constant weights, and that product."""
+    found = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Gelu":
+            readers = [one.get_node() for one in node.output(0).get_target_inputs()]
+            if len(readers) == 1 and readers[0].get_type_name() == "MatMul" and _is_constant(readers[0], 1):
+                found.append((node, readers[0]))
+    return found
 
 
 def unsigned_gelu(model: Any) -> int:
     """Raise the output of each GELU so that it has no sign, and lower the next bias by as much; return how many.
 
-    The next product is linear, so that nothing else changes.
+    What reads it is a product, which is linear, so that nothing else changes.
     """
     from openvino import opset13  # noqa: PLC0415 - an extra
 
     raised = 0
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "Gelu":
+    for gelu, product in after_gelu(model):
+        sums = [one.get_node() for one in product.output(0).get_target_inputs()]
+        if len(sums) != 1 or sums[0].get_type_name() != "Add":
             continue
-        readers = list(node.output(0).get_target_inputs())
-        product = readers[0].get_node()
-        if len(readers) != 1 or product.get_type_name() != "MatMul":
+        side = 1 if sums[0].input_value(0).get_node() == product else 0
+        if not _is_constant(sums[0], side):
             continue
-        weight = product.input_value(1).get_node()
-        after = [reader.get_node() for reader in product.output(0).get_target_inputs()]
-        if weight.get_type_name() != "Constant" or [node.get_type_name() for node in after] != ["Add"]:
-            continue
-        side = 1 if after[0].input_value(0).get_node() == product else 0
-        bias = after[0].input_value(side).get_node()
-        if bias.get_type_name() != "Constant":
-            continue
-        sums = weight.data.sum(axis=1 if product.get_attributes()["transpose_b"] else 0)
-        lower = opset13.constant((bias.data - GELU_LEAST * sums).astype(np.float32))
-        after[0].input(side).replace_source_output(lower.output(0))
-        higher = opset13.add(node, opset13.constant(np.float32(GELU_LEAST)))
-        readers[0].replace_source_output(higher.output(0))
+        weight, bias = product.input_value(1).get_node().data, sums[0].input_value(side).get_node().data
+        lower = bias - GELU_LEAST * weight.sum(axis=1 if product.get_attributes()["transpose_b"] else 0)
+        sums[0].input(side).replace_source_output(opset13.constant(lower.astype(np.float32)).output(0))
+        higher = opset13.add(gelu, opset13.constant(np.float32(GELU_LEAST)))
+        product.input(0).replace_source_output(higher.output(0))
         raised += 1
     return raised
 
 
-def _how(batches: int) -> dict[str, Any]:
+def _is_constant(node: Any, place: int) -> bool:
+    """Return whether an input of an operation is a constant."""
+    constant: bool = node.input_value(place).get_node().get_type_name() == "Constant"
+    return constant
+
+
+def _how(batches: int, kept: list[str]) -> dict[str, Any]:
     import nncf  # noqa: PLC0415 - an extra
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
 
@@ -127,9 +160,9 @@ def _how(batches: int) -> dict[str, Any]:
         "preset": nncf.QuantizationPreset.PERFORMANCE,
         "subset_size": batches,
         # The embeddings are read, not multiplied: int8 would save no time, and cost each process a copy in fp32.
-        "ignored_scope": nncf.IgnoredScope(types=["Gather"], validate=False),
+        "ignored_scope": nncf.IgnoredScope(names=kept, types=["Gather"], validate=False),
         # Measured: without the correction of biases more texts keep their label, and it takes half the time.
-        "advanced_parameters": AdvancedQuantizationParameters(disable_bias_correction=True),
+        "advanced_quantization_parameters": AdvancedQuantizationParameters(disable_bias_correction=True),
     }
 
 
@@ -139,9 +172,3 @@ def _logits(model: Any) -> Callable[[Inputs], Any]:
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [one.get_any_name() for one in compiled.inputs]
     return lambda batch: compiled({name: batch[name] for name in names})[0]
-
-
-def _quiet() -> None:
-    import nncf  # noqa: PLC0415 - an extra
-
-    nncf.set_log_level(logging.ERROR)

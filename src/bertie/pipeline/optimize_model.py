@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import io
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,16 +103,17 @@ def _wanted(names: str) -> list[Candidate]:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """Give a folder on the disk of the result, so that files get there by a link and not by a copy."""
+    """Give a folder for the candidates, on the disk that has to hold the result. Raises OutputError if it is full."""
+    work = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise disk.unwritten(out.parent, error) from error
-    try:
         yield work
+    except OSError as error:
+        raise disk.unwritten(out, error) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _trial(folder: Path, request: Request, work: Path, talk: Talk) -> _Trial:
@@ -184,15 +187,29 @@ def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk
         return _row(candidate.name, skipped=True, why=why)
     folder = _bundle(trial, candidate.name)
     try:
-        variant = candidate.build(trial.source, folder)
+        with _hushed():
+            variant = candidate.build(trial.source, folder)
         if missing := lacks(variant):
             return _row(candidate.name, skipped=True, why=missing)
         return _judged(trial, variant, folder, talk)
-    except OSError as error:  # a full disk is no fault of the candidate
-        raise disk.unwritten(trial.request.out, error) from error
+    except OSError:  # a full disk is no fault of the candidate
+        raise
     except Exception as error:
         said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
         return _row(candidate.name, why=f"could not be built or run: {said}")
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what libraries say about their own insides off the terminal, and off the stdout that machines read."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[str, Any]:
@@ -213,6 +230,8 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     speed = measure(
         folder, trial.held_out.texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds
     ).as_dict()
+    if not verdict.accepted:
+        shutil.rmtree(folder)
     return _row(variant.name, **verdict.as_dict(), **speed, engine=variant.engine, precision=variant.precision)
 
 
@@ -222,15 +241,8 @@ def _bundle(trial: _Trial, name: str) -> Path:
     folder.mkdir()
     for file in trial.manifest.read_for(trial.portable):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        _link(trial.folder / file, folder / file)
+        shutil.copyfile(trial.folder / file, folder / file)  # no link: onnx refuses files that have several
     return folder
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without links
-        shutil.copyfile(source, target)
 
 
 def _row(name: str, **facts: Any) -> dict[str, Any]:

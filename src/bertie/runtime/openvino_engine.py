@@ -23,7 +23,7 @@ HOT = 16
 KEPT = 8
 """Compiled models that the cache keeps, the ones last used."""
 
-TYPES = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
 """In which type OpenVINO computes what is not quantized."""
 
 

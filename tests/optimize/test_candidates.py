@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+from bertie.config import DataSettings
+from bertie.data.examples import read
+from bertie.optimize import candidate as module
+from bertie.optimize.candidate import Candidate, Source, calibration, fast_sets, program_lengths
+from bertie.optimize.candidates import CANDIDATES
+from bertie.optimize.openvino_int8 import GELU_LEAST, after_gelu, unsigned_gelu
+from bertie.runtime import cpu, engine
+from bertie.tokens import TextEncoder, TextLimits, Tokens
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_bundle: Path) -> TextEncoder:
+    return TextEncoder.from_file(tiny_bundle / "tokenizer.json", TextLimits(64), 0)
+
+
+@pytest.fixture(scope="module")
+def source(tiny_run: Path, encoder: TextEncoder) -> Source:
+    texts = list(read(tiny_run / "splits" / "train.jsonl", DataSettings()).texts)
+    return Source(tiny_run / "bundle" / "model.onnx", calibration(encoder, texts), (8,))
+
+
+def logits(source: Source, path: Path, variant: Any) -> np.ndarray[Any, Any]:
+    started = engine.ENGINES[variant.engine](path, variant, 1, "")
+    return np.concatenate([started.run(batch) for batch in source.calibration])
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+@pytest.mark.filterwarnings("ignore")  # what quantizing libraries say about themselves
+def test_each_computes_nearly_what_the_model_does(candidate: Candidate, source: Source, tmp_path: Path) -> None:
+    if candidate.name == "openvino-bf16" and candidate.lacks(source):
+        pytest.skip(candidate.lacks(source))
+    assert candidate.lacks(source) == ""
+    variant = candidate.build(source, tmp_path)
+    assert variant.name == candidate.name
+    assert set(variant.files) == {file.name for file in tmp_path.iterdir()}
+    plain = openvino.Core().read_model(source.model)
+    original = openvino.Core().compile_model(plain, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = [one.get_any_name() for one in original.inputs]
+    expected = np.concatenate([original({name: one[name] for name in names})[0] for one in source.calibration])
+    found = logits(source, tmp_path / variant.file, variant)
+    assert np.abs(found - expected).max() < (1e-4 if variant.precision == "fp32" else 0.25 * np.ptp(expected))
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+def test_each_says_what_it_lacks(candidate: Candidate, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(cpu, "instruction_sets", frozenset)
+    assert candidate.lacks(source)
+
+
+def test_static_quantization_needs_texts(source: Source) -> None:
+    bare = Source(source.model, [], ())
+    lacking = {candidate.name for candidate in CANDIDATES if "texts" in candidate.lacks(bare)}
+    assert lacking == {"onnx-int8-static", "openvino-int8", "openvino-int8-mixed", "openvino-int8-guarded"}
+
+
+def test_names_are_unique_and_rescues_name_earlier_ones() -> None:
+    names = [candidate.name for candidate in CANDIDATES]
+    assert len(set(names)) == len(names)
+    for place, candidate in enumerate(CANDIDATES):
+        assert not candidate.rescues or candidate.rescues in names[:place]
+
+
+def test_an_unsigned_gelu_changes_nothing_but_the_sign(source: Source) -> None:
+    model = openvino.Core().read_model(source.model)
+    batch = source.calibration[0]
+
+    def run() -> Any:
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return compiled({one.get_any_name(): batch[one.get_any_name()] for one in compiled.inputs})[0]
+
+    before = run()
+    layers = len(after_gelu(model))
+    assert layers == unsigned_gelu(model) > 0
+    assert np.allclose(run(), before, atol=1e-5)
+    assert after_gelu(model) == []  # a sum stands between
+    constants = [op.data for op in model.get_ordered_ops() if op.get_type_name() == "Constant" and not op.shape]
+    assert sum(np.allclose(one, GELU_LEAST) for one in constants) == layers
+
+
+def test_calibration_batches_have_no_padding(encoder: TextEncoder) -> None:
+    texts = [" ".join(["parcel"] * (1 + number % 23)) for number in range(300)]
+    batches = calibration(encoder, texts)
+    assert all(batch["attention_mask"].all() for batch in batches)
+    assert sum(len(batch["input_ids"]) for batch in batches) == len(texts)
+    assert max(len(batch["input_ids"]) for batch in batches) <= module.BATCH_TEXTS
+    assert calibration(encoder, []) == []
+
+
+def test_calibration_is_bounded(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CALIBRATION_TOKENS", 100)
+    batches = calibration(encoder, ["where is my parcel"] * 1000)
+    assert 100 <= sum(batch["input_ids"].size for batch in batches) < 120
+
+
+def tokens(lengths: list[int]) -> Tokens:
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.zeros(starts[-1], dtype=np.int32)
+    rows = np.arange(len(lengths))
+    return Tokens(ids, ids.astype(np.int8), starts, rows, np.zeros(len(lengths), dtype=np.bool_))
+
+
+def test_programs_are_made_for_the_lengths_that_occur() -> None:
+    found = program_lengths(tokens([7, 8, 9, 10, 11, 12, 13, 20, 30, 33] * 20))
+    assert found == tuple(sorted(set(found)))
+    assert all(length % module.PROGRAM_STEP == 0 for length in found)
+    assert 1 < len(found) <= module.PROGRAMS
+    assert found[-1] >= 30
+
+
+def test_long_texts_need_no_programs() -> None:
+    assert program_lengths(tokens([300, 200, 500, 12])) == ()
+
+
+def test_the_instruction_sets_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "instruction_sets", lambda: frozenset({"b", "c", "d"}))
+    assert fast_sets(("a", "b", "c")) == ("b", "c")

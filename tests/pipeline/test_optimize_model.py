@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import bertie
+from bertie.bundle.manifest import Variant
+from bertie.config import OptimizeSettings
+from bertie.errors import DataError, OutputError, UsageError
+from bertie.optimize.candidate import Source
+from bertie.optimize.onnx_int8_dynamic import OnnxInt8Dynamic
+from bertie.pipeline import optimize_model as module
+from bertie.pipeline.optimize_model import Request, optimize_model
+from bertie.talk import Talk
+from tests.conftest import Bertie, last_json
+
+QUIET = Talk(quiet=True)
+
+
+def settings(**wanted: Any) -> OptimizeSettings:
+    return OptimizeSettings(**({"seconds": 0.01, "threads": 1, "candidates": "onnx-int8-dynamic"} | wanted))
+
+
+def optimize(model: Path, out: Path, **wanted: Any) -> dict[str, Any]:
+    request = {name: wanted.pop(name) for name in ("data", "overwrite") if name in wanted}
+    return optimize_model(Request(model, out, settings(**wanted), **request), QUIET)
+
+
+class Ruined(OnnxInt8Dynamic):
+    """A quantization in which one layer's scale is ten times what it should be."""
+
+    def __init__(self) -> None:
+        super().__init__(embeddings=False)
+        self.name = "ruined"
+
+    def build(self, source: Source, folder: Path) -> Variant:
+        variant = super().build(source, folder)
+        model = onnx.load(folder / variant.file)
+        scale = next(one for one in model.graph.initializer if one.name.endswith("_scale"))
+        scale.CopyFrom(numpy_helper.from_array(10 * numpy_helper.to_array(scale), scale.name))
+        (folder / variant.weights).unlink()
+        onnx.save_model(model, folder / variant.file, save_as_external_data=True, location=variant.weights)
+        return variant
+
+
+class Crashing(OnnxInt8Dynamic):
+    """One that raises what a library may raise."""
+
+    def __init__(self) -> None:
+        super().__init__(embeddings=False)
+        self.name = "crashing"
+
+    def build(self, source: Source, folder: Path) -> Variant:
+        raise RuntimeError("no kernel for this\nand much more")
+
+
+def test_the_contract_rejects_a_ruined_layer(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CANDIDATES", (Ruined(), OnnxInt8Dynamic(embeddings=False)))
+    result = optimize(tiny_run, tmp_path / "out", candidates="", goal="size")
+    portable, ruined, sound = result["candidates"]
+    assert not ruined["accepted"]
+    assert "at least 99 % must" in ruined["why"]
+    assert ruined["flips"] > 0
+    # The negative control: the same quantization with its scale as it should be.
+    assert sound["accepted"], sound["why"]
+    assert result["chosen"] == sound["name"]
+    assert portable["accepted"]
+
+
+def test_the_chosen_variant_answers_and_the_record_says_why(tiny_run: Path, tmp_path: Path) -> None:
+    result = optimize(tiny_run, tmp_path / "out", goal="size")
+    assert result["chosen"] == "onnx-int8-dynamic"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["chosen"] == "onnx-int8-dynamic"
+    assert [variant["name"] for variant in manifest["variants"]] == ["onnx-int8-dynamic", "onnx-fp32"]
+    assert manifest["optimization"]["goal"] == "size"
+    assert manifest["quality"]["on"] == "held-out"
+    texts = ["where is my parcel", "i love it"]
+    fast, portable = bertie.load(tmp_path / "out"), bertie.load(tmp_path / "out", variant="onnx-fp32")
+    assert np.allclose(portable.predict_proba(texts), bertie.load(tiny_run).predict_proba(texts), atol=1e-6)
+    assert not np.array_equal(fast.logits(texts), portable.logits(texts))
+    assert np.allclose(fast.predict_proba(texts), portable.predict_proba(texts), atol=0.1)
+    page = (tmp_path / "out" / "optimize.html").read_text()
+    assert "onnx-int8-dynamic" in page
+    assert "<svg" in page
+    rows: list[dict[str, Any]] = result["candidates"]
+    for row in rows:
+        wanted = {"name", "p50_ms", "texts_per_s", "bytes", "metric", "agreement", "accepted", "why"}
+        assert wanted <= set(row), row
+
+
+def test_an_optimized_bundle_can_be_optimized_again(tiny_run: Path, tmp_path: Path) -> None:
+    optimize(tiny_run, tmp_path / "once", goal="size")
+    data = tiny_run / "splits" / "test.jsonl"
+    result = optimize(tmp_path / "once", tmp_path / "twice", goal="size", data=data)
+    assert result["chosen"] == "onnx-int8-dynamic"
+    bertie.load(tmp_path / "twice")
+
+
+def test_a_bundle_without_the_portable_variant_is_smaller(tiny_run: Path, tmp_path: Path) -> None:
+    optimize(tiny_run, tmp_path / "both", goal="size")
+    optimize(tiny_run, tmp_path / "alone", goal="size", portable=False)
+    assert not (tmp_path / "alone" / "model.onnx").exists()
+    assert bertie.load(tmp_path / "alone").predict(["ok"])
+    with pytest.raises(UsageError, match="no portable variant"):
+        optimize(tmp_path / "alone", tmp_path / "again", data=tiny_run / "splits" / "test.jsonl")
+
+
+def test_a_candidate_that_fails_is_a_line_and_no_crash(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CANDIDATES", (Crashing(),))
+    result = optimize(tiny_run, tmp_path / "out", candidates="")
+    assert result["chosen"] == "onnx-fp32"
+    assert result["candidates"][1]["why"] == "could not be built or run: RuntimeError: no kernel for this"
+
+
+def test_a_candidate_that_lacks_something_is_skipped_with_the_reason(
+    tiny_bundle: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    data = tiny_run / "splits" / "test.jsonl"
+    result = optimize(tiny_bundle, tmp_path / "out", candidates="openvino-int8", data=data)
+    assert result["candidates"][1]["skipped"]
+    assert "no texts to calibrate" in result["candidates"][1]["why"]
+
+
+def test_a_bundle_without_texts_asks_for_some(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--data FILE"):
+        optimize(tiny_bundle, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_candidate_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="onnx-int8-dynamc"):
+        optimize(tiny_run, tmp_path / "out", candidates="onnx-int8-dynamc")
+
+
+def test_a_filled_folder_is_refused_before_the_work(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(OutputError, match="--overwrite"):
+        optimize(tiny_run, tmp_path / "out")
+    optimize(tiny_run, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "mine").exists()
+
+
+def test_a_full_disk_leaves_nothing_and_the_model_as_it_was(tiny_run: Path, small_disk: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(OutputError, match="free some disk space"):
+        optimize(run, small_disk / "out")
+    assert list(small_disk.iterdir()) == []
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_the_result_shares_no_file_with_the_model(tiny_run: Path, tmp_path: Path) -> None:
+    optimize(tiny_run, tmp_path / "out")
+    ours = {file.stat().st_ino for file in (tmp_path / "out").iterdir()}
+    assert not ours & {file.stat().st_ino for file in (tiny_run / "bundle").iterdir()}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table(tiny_run: Path, tmp_path: Path, bertie: Bertie) -> None:
+    flags = ("--candidates", "onnx-int8-dynamic,openvino-int8", "--seconds", "0.01", "--goal", "size")
+    done = bertie("optimize", tiny_run, "--out", tmp_path / "out", *flags, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    result: dict[str, Any] = last_json(done.stdout)
+    assert {row["name"] for row in result["candidates"]} == {"onnx-fp32", "onnx-int8-dynamic", "openvino-int8"}
+    shown = bertie("optimize", tiny_run, "--out", tmp_path / "other", *flags)
+    assert "* chosen for size" in shown.stdout
+    assert "next: bertie serve" in shown.stdout
