@@ -244,6 +244,7 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, help="take this run on CoLA instead of training one")
     parser.add_argument("--bundle", type=Path, help="measure this bundle in the place of what bertie optimize chooses")
+    parser.add_argument("--texts", type=int, help="only so many texts, to try the program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of throughput, for each number of texts a batch")
     parser.add_argument("--only", nargs="+", help="contestants, by part of their names")
@@ -257,7 +258,10 @@ def main() -> None:
     record |= {"requirements": REQUIREMENTS, "notes": {name: one.note for name, one in CONTESTANTS.items()}}
     record |= prepare(work, given)
     dev = read(work / "cola" / "cola_public" / "raw" / "in_domain_dev.tsv", SETTINGS)
-    texts, truth = [str(text) for text in dev.texts], [str(*labels) for labels in dev.labels]
+    texts, truth = (
+        [str(text) for text in dev.texts][: given.texts],
+        [str(*labels) for labels in dev.labels][: given.texts],
+    )
     with alone(given.lock):
         before = json.loads(_module(Path(sys.executable), "ceiling"))
     taken, failed = rounds(work, texts, given)

@@ -22,7 +22,7 @@ def bertie(*arguments: object) -> dict[str, Any]:
     """Run a command of Bertie's, and return what it prints as JSON."""
     command = [sys.executable, "-m", "bertie", *map(str, arguments), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
@@ -66,8 +66,8 @@ def long_texts(source: Path, target: Path, rows: int, seed: int = 0) -> Path:
         writer.writerow(("text", "label"))
         for row in range(rows):
             label = labels[row % len(labels)]
-            # A token of such messages has some 4.3 characters, and a message some 20 tokens.
-            most = 4.3 * chance.uniform(*LONG_TOKENS)
+            # A token of such messages has some 3.6 characters.
+            most = 3.6 * chance.uniform(*LONG_TOKENS)
             messages = by_label[label][:]
             chance.shuffle(messages)
             taken, length = [], 0
