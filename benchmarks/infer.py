@@ -267,7 +267,7 @@ def main() -> None:
     taken, failed = rounds(work, texts, given)
     with alone(given.lock):
         after = json.loads(_module(Path(sys.executable), "ceiling"))
-    rates = {kind: {by: max(rate, after[kind][by]) for by, rate in of.items()} for kind, of in before.items()}
+    rates = {kind: {by: max(rate, after[kind].get(by, 0)) for by, rate in of.items()} for kind, of in before.items()}
     reference = taken[OLD][0]["labels_one"] if OLD in taken else []
     found = {name: summary(of, truth, reference) for name, of in taken.items()} if reference else {}
     record["absent"] |= failed

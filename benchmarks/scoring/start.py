@@ -19,6 +19,8 @@ from benchmarks.scoring.environments import pip
 ROOT = Path(__file__).parents[2]
 TEXT = "Where is the invoice for March?"
 STARTS = 10
+BARE = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+"""Without paths to this checkout: what is installed answers."""
 STAGES = """
 import json, sys, time
 started = time.perf_counter()
@@ -41,13 +43,13 @@ print(json.dumps({
 """What one start consists of; the interpreter's own start is measured beside it."""
 
 
-def cold_start(command: list[str], bundle: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
+def cold_start(command: list[str], bundle: Path) -> dict[str, Any]:
     """Measure `bertie predict`: a process from its start to its first line, and to its end, files in the cache."""
     first, end = [], []
     for turn in range(STARTS + 1):
         started = time.perf_counter()
         with subprocess.Popen(
-            [*command, "predict", str(bundle), TEXT, "--json"], stdout=subprocess.PIPE, text=True, env=environment
+            [*command, "predict", str(bundle), TEXT, "--json"], stdout=subprocess.PIPE, text=True, env=BARE
         ) as process:
             line = process.stdout.readline() if process.stdout else ""
             answered = time.perf_counter() - started
@@ -64,32 +66,30 @@ def cold_start(command: list[str], bundle: Path, environment: dict[str, str] | N
     }
 
 
-def stages(python: Path, bundle: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
+def stages(python: Path, bundle: Path) -> dict[str, Any]:
     """Return the seconds of each stage of a start, medians, and the slowest imports by package."""
     import json
 
     bare, found = [], []
     for _ in range(STARTS):
         started = time.perf_counter()
-        subprocess.run([python, "-c", "pass"], check=True, env=environment)
+        subprocess.run([python, "-c", "pass"], check=True, env=BARE)
         bare.append(time.perf_counter() - started)
         done = subprocess.run(
-            [python, "-c", STAGES, bundle, TEXT], stdout=subprocess.PIPE, text=True, check=True, env=environment
+            [python, "-c", STAGES, bundle, TEXT], stdout=subprocess.PIPE, text=True, check=True, env=BARE
         )
         found.append(json.loads(done.stdout))
     if any(one.pop("torch") for one in found):
         raise RuntimeError("bertie predict imports torch")
     answer = {"start Python": statistics.median(bare)}
     answer |= {name: statistics.median(one[name] for one in found) for name in found[0]}
-    return {"stages_s": answer, "imports_ms": imports(python, bundle, environment)}
+    return {"stages_s": answer, "imports_ms": imports(python, bundle)}
 
 
-def imports(python: Path, bundle: Path, environment: dict[str, str] | None = None) -> dict[str, float]:
+def imports(python: Path, bundle: Path) -> dict[str, float]:
     """Return the milliseconds that importing each package's own modules takes, without what they import in turn."""
     command = [python, "-X", "importtime", "-m", "bertie", "predict", bundle, TEXT, "--json"]
-    done = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, env=environment
-    )
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True, env=BARE)
     spent: collections.Counter[str] = collections.Counter()
     for microseconds, name in re.findall(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", done.stderr, re.MULTILINE):
         spent[_package(name)] += int(microseconds)
