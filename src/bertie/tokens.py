@@ -147,16 +147,24 @@ class TextEncoder:
         )
 
 
-def by_length(lengths: NDArray[np.int64], max_rows: int, max_cells: int) -> Iterator[NDArray[np.int64]]:
+def by_length(
+    lengths: NDArray[np.int64], max_rows: int, max_cells: int, enough: int | None = None
+) -> Iterator[NDArray[np.int64]]:
     """Yield batches of windows, longest first: each at most `max_rows` windows and `max_cells` padded tokens.
 
-    A window longer than `max_cells` is a batch of its own. Longest first, so that a batch too large for the memory
-    shows at once.
+    A window longer than `max_cells` is a batch of its own. A batch of at least `enough` tokens ends where a shorter
+    window comes, so that nothing is padded. Longest first, so that a batch too large for the memory shows at once.
     """
     order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
     start = 0
     while start < len(order):
-        rows = max(1, min(max_rows, max_cells // max(1, int(lengths[order[start]]))))
+        longest = max(1, int(ordered[start]))
+        rows = max(1, min(max_rows, max_cells // longest, len(order) - start))
+        if enough is not None and ordered[start + rows - 1] < longest:
+            same = int(np.searchsorted(-ordered[start : start + rows], -longest, side="right"))
+            least = -(-enough // longest)
+            rows = min(rows, max(same, least))
         yield order[start : start + rows]
         start += rows
 

@@ -18,9 +18,11 @@ from bertie.runtime.engine import Engine, pick, start
 from bertie.scores import Array, Decision, Prediction, predictions, probabilities
 from bertie.tokens import Text, TextEncoder, by_length, pooled
 
-MAX_ROWS = 32
-MAX_CELLS = 8192
+MAX_ROWS = 256
+MAX_CELLS = 4096
 """Windows, and padded tokens, of one model call: more does not run faster on a CPU, and takes memory."""
+ENOUGH = 256
+"""Tokens of a batch that runs as fast as a larger one, so that it need not take windows of other lengths in."""
 
 
 class Classifier:
@@ -44,7 +46,7 @@ class Classifier:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         tokens = self._encoder.encode(texts)
         logits = np.empty((len(tokens.rows), len(self.labels)), dtype=np.float32)
-        for windows in by_length(tokens.lengths, MAX_ROWS, MAX_CELLS):
+        for windows in by_length(tokens.lengths, MAX_ROWS, MAX_CELLS, ENOUGH):
             logits[windows] = self._engine.run(tokens.pad(windows, self._encoder.pad_id))
         return pooled(logits, tokens.rows, len(texts))
 
