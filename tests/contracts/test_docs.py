@@ -21,6 +21,7 @@ PAGES = (
     "docs/guides/data.md",
     "docs/guides/training.md",
     "docs/guides/serving.md",
+    "docs/guides/optimizing.md",
     "docs/guides/benchmarking.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -34,7 +34,7 @@ def optimize(model: Path, out: Path, **wanted: Any) -> dict[str, Any]:
 
 
 class Ruined(OnnxInt8Dynamic):
-    """A quantization in which the head's scale for one label is fifty times what it should be."""
+    """A quantization in which the head's scale for one label has lost its sign."""
 
     def __init__(self) -> None:
         super().__init__(embeddings=False)
@@ -45,7 +45,7 @@ class Ruined(OnnxInt8Dynamic):
         model = onnx.load(folder / variant.file)
         scale = [one for one in model.graph.initializer if one.name.endswith("_scale")][-1]
         values = numpy_helper.to_array(scale).copy()
-        values[0] *= 50
+        values[0] *= -1
         scale.CopyFrom(numpy_helper.from_array(values, scale.name))
         (folder / variant.weights).unlink()
         onnx.save_model(model, folder / variant.file, save_as_external_data=True, location=variant.weights)
@@ -67,7 +67,7 @@ def test_the_contract_rejects_a_ruined_layer(tiny_run: Path, tmp_path: Path, mon
     monkeypatch.setattr(module, "CANDIDATES", (Ruined(), OnnxInt8Dynamic(embeddings=False)))
     result = optimize(tiny_run, tmp_path / "out", candidates="", goal="size")
     portable, ruined, sound = result["candidates"]
-    assert not ruined["accepted"]
+    assert not ruined["accepted"], ruined
     assert "at least 99 % must" in ruined["why"]
     assert ruined["flips"] > 0
     # The negative control: the same quantization with its scale as it should be.
