@@ -77,8 +77,10 @@ def test_the_contract_rejects_a_ruined_layer(tiny_run: Path, tmp_path: Path, mon
 
 
 def test_the_chosen_variant_answers_and_the_record_says_why(tiny_run: Path, tmp_path: Path) -> None:
-    result = optimize(tiny_run, tmp_path / "out", goal="size")
+    result = optimize(tiny_run, tmp_path / "out", goal="size", price_per_hour=0.36)
     assert result["chosen"] == "onnx-int8-dynamic"
+    for row in result["candidates"]:
+        assert row["cost_per_million"] == pytest.approx(100 / row["texts_per_s"], rel=1e-6)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["chosen"] == "onnx-int8-dynamic"
     assert [variant["name"] for variant in manifest["variants"]] == ["onnx-int8-dynamic", "onnx-fp32"]

@@ -16,6 +16,7 @@ from typing import Any
 from bertie import disk
 from bertie.bench.machine import describe
 from bertie.bench.measure import measure
+from bertie.bench.prices import cost_per_million
 from bertie.bundle.manifest import FILE, Manifest, Variant
 from bertie.bundle.probe import Probe
 from bertie.bundle.read import opened, verify
@@ -230,6 +231,8 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     speed = measure(
         folder, trial.held_out.texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds
     ).as_dict()
+    if settings.price_per_hour is not None:
+        speed["cost_per_million"] = cost_per_million(settings.price_per_hour, speed["texts_per_s"])
     if not verdict.accepted:
         shutil.rmtree(folder)
     return _row(variant.name, **verdict.as_dict(), **speed, engine=variant.engine, precision=variant.precision)
