@@ -251,6 +251,8 @@ class OptimizeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
+    machine: str = Field("", description="Take the price of this machine from the table, such as c7i.large.")
+    prices: str = Field("", description="Table of prices, instead of the one that ships.")
 
 
 class ServeSettings(Settings):

@@ -31,6 +31,17 @@ def cost_per_million(usd_per_hour: float, texts_per_s: float) -> float:
     return usd_per_hour / 3600 / texts_per_s * 1e6
 
 
+def chosen(price_per_hour: float | None, name: str | None, path: Path | None = None) -> Machine | None:
+    """Return what an hour costs: the price given, or that of a machine of the table. Raises UsageError for both."""
+    if price_per_hour is not None and name:
+        raise UsageError("the price comes from --price-per-hour or from --machine, not from both.")
+    if path and not name:
+        raise UsageError("--prices is a table to look --machine up in.", hint="add --machine NAME")
+    if price_per_hour is not None:
+        return Machine("", price_per_hour)
+    return machine(name, path) if name else None
+
+
 def machine(name: str, path: Path | None = None) -> Machine:
     """Return a machine of the table. Raises UsageError if it is not there."""
     known = machines(path or TABLE)

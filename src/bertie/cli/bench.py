@@ -48,13 +48,7 @@ def bench(
     from bertie.bench import prices as table_of  # noqa: PLC0415 - keeps --help fast
     from bertie.pipeline.bench_model import bench_model  # noqa: PLC0415
 
-    if price_per_hour is not None and machine:
-        raise UsageError("the price comes from --price-per-hour or from --machine, not from both.")
-    if prices and not machine:
-        raise UsageError("--prices is a table to look --machine up in.", hint="add --machine NAME")
-    price = table_of.machine(machine, prices) if machine else None
-    if price_per_hour is not None:
-        price = table_of.Machine("", price_per_hour)
+    price = table_of.chosen(price_per_hour, machine, prices)
     lines = list(islice(text_lines(input), MOST_LINES)) if input else []
     if input and not lines:
         raise UsageError(f"{input} holds no texts.", expected="one text a line")

@@ -16,7 +16,7 @@ from typing import Any
 from bertie import disk
 from bertie.bench.machine import describe
 from bertie.bench.measure import measure
-from bertie.bench.prices import cost_per_million
+from bertie.bench.prices import Machine, chosen, cost_per_million
 from bertie.bundle.manifest import FILE, Manifest, Variant
 from bertie.bundle.probe import Probe
 from bertie.bundle.read import opened, verify
@@ -68,6 +68,7 @@ class _Trial:
     source: Source
     request: Request
     work: Path
+    price: Machine | None
 
 
 def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
@@ -75,11 +76,13 @@ def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
 
     Raises BundleError, DataError where there is nothing to compare on, OutputError; the model itself stays as it is.
     """
-    wanted = _wanted(request.settings.candidates)
+    settings = request.settings
+    wanted = _wanted(settings.candidates)
+    price = chosen(settings.price_per_hour, settings.machine, Path(settings.prices) if settings.prices else None)
     if not request.overwrite:
         disk.refuse_filled(request.out)
     with opened(request.model) as folder, _beside(request.out) as work:
-        trial = _trial(folder, request, work, talk)
+        trial = _trial(folder, request, work, price, talk)
         rows = [_reference(trial, talk)]
         for candidate in talk.track("optimizing", wanted, len(wanted)):
             rows.append(_tried(candidate, trial, rows, talk))
@@ -117,7 +120,7 @@ def _beside(out: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _trial(folder: Path, request: Request, work: Path, talk: Talk) -> _Trial:
+def _trial(folder: Path, request: Request, work: Path, price: Machine | None, talk: Talk) -> _Trial:
     manifest = Manifest.from_file(folder / FILE)
     portable = next((one for one in manifest.variants if one.engine == "onnxruntime" and not one.needs), None)
     if portable is None:
@@ -135,7 +138,7 @@ def _trial(folder: Path, request: Request, work: Path, talk: Talk) -> _Trial:
         program_lengths(encoder.encode(held_out.texts)),
     )
     trained = classifier.predict_proba(held_out.texts)
-    return _Trial(folder, manifest, portable, encoder, held_out, trained, source, request, work)
+    return _Trial(folder, manifest, portable, encoder, held_out, trained, source, request, work, price)
 
 
 def _held_out(request: Request, manifest: Manifest, talk: Talk) -> Examples:
@@ -231,8 +234,8 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     speed = measure(
         folder, trial.held_out.texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds
     ).as_dict()
-    if settings.price_per_hour is not None:
-        speed["cost_per_million"] = cost_per_million(settings.price_per_hour, speed["texts_per_s"])
+    if trial.price is not None:
+        speed["cost_per_million"] = cost_per_million(trial.price.usd_per_hour, speed["texts_per_s"])
     if not verdict.accepted:
         shutil.rmtree(folder)
     return _row(variant.name, **verdict.as_dict(), **speed, engine=variant.engine, precision=variant.precision)
@@ -260,11 +263,11 @@ def _finish(trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, 
     """Choose, and write the bundle of the chosen variant with the record of all that was tried."""
     request, goal = trial.request, trial.request.settings.goal
     figure, better = BEST[goal]
-    chosen = better((row for row in rows if row["accepted"]), key=lambda row: row[figure])
+    best = better((row for row in rows if row["accepted"]), key=lambda row: row[figure])
     facts = {
         "title": f"{request.model.resolve().name}, optimized for {goal}",
         "goal": goal,
-        "chosen": chosen["name"],
+        "chosen": best["name"],
         "metric": METRIC,
         "budget": {"max_drop": request.settings.max_drop, "min_agreement": request.settings.min_agreement},
         "reference": rows[0],
@@ -273,8 +276,8 @@ def _finish(trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, 
         "machine": describe(),
     }
     with disk.folder(request.out, replace=request.overwrite) as stage:
-        _compose(trial, trial.work / chosen["name"], stage, facts)
-    talk.say(f"chosen: {chosen['name']}, {chosen['p50_ms']:.3g} ms for one text, {chosen['texts_per_s']:.0f} texts/s")
+        _compose(trial, trial.work / best["name"], stage, facts)
+    talk.say(f"chosen: {best['name']}, {best['p50_ms']:.3g} ms for one text, {best['texts_per_s']:.0f} texts/s")
     return facts | {"out": str(request.out), "report": str(request.out / REPORT)}
 
 
