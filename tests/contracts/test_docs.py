@@ -22,6 +22,7 @@ PAGES = (
     "docs/guides/training.md",
     "docs/guides/serving.md",
     "docs/guides/benchmarking.md",
+    "docs/guides/exporting.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
