@@ -23,6 +23,7 @@ PAGES = (
     "docs/guides/serving.md",
     "docs/guides/optimizing.md",
     "docs/guides/benchmarking.md",
+    "docs/guides/exporting.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

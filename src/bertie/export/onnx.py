@@ -31,12 +31,17 @@ class _Logits(nn.Module):
         return logits
 
 
+def plain(model: SequenceClassifier) -> nn.Module:
+    """Return the classifier with plain tensors in, those of `model.inputs`, and logits [rows, labels] out."""
+    return Lean.of(model) or _Logits(model).eval()
+
+
 def write_onnx(model: SequenceClassifier, path: Path) -> None:
     """Write the graph, and beside it its weights, which processes can then map and share.
 
     Raises ExportError for a model that PyTorch cannot export.
     """
-    wrapped = Lean.of(model) or _Logits(model).eval()
+    wrapped = plain(model)
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
     # A tensor of its own for each input: the exporter takes one tensor given twice for one input.
     examples = tuple(torch.ones((3, 7), dtype=torch.int64) for _ in model.inputs)
