@@ -177,11 +177,28 @@ def infer(record: dict[str, Any]) -> str:
     ]
     head = ["", "p50, ms", "p99, ms", "texts/s (batch)", "peak, MB", "MCC", "agrees, %", "how"]
     times = [
-        [goal, f"{of['times_old_sample']:.1f}", f"{of['times_best_peer']:.2f}", of["best_peer"], _range(of)]
+        [
+            goal,
+            f"{of['times']['old sample']:.1f}",
+            kinds,
+            f"{of[kind]['times']:.2f}",
+            of[kind]["peer"],
+            _range(of[kind]),
+        ]
         for goal, of in ratios.items()
+        for kind, kinds in (("best", "any"), ("best_that_holds", "within the accuracy contract"))
+        if kind in of
     ]
     absent = [f"- {name}: not measured: {why}" for name, why in record["absent"].items()]
     share = most.get("share", {"all": 0.0, "needed": 0.0})
+    compared = [
+        "Bertie is faster",
+        "than the old sample, times",
+        "peers",
+        "than their best, times",
+        "it is",
+        "by round",
+    ]
     flop, limits = most["mflop_a_text"], RESULTS / "infer.md"
     rates = [
         [precision, by, f"{rate:,.0f}", f"{1e3 * rate / flop['all']:,.0f}"]
@@ -199,7 +216,7 @@ rounds. The agreement is that with the labels of the fp32 model in PyTorch, alon
 
 {_table(head, rows)}
 
-{_table(["Bertie is faster", "than the old sample, times", "than the best peer, times", "which is", "by round"], times)}
+{_table(compared, times)}
 {chr(10).join(["", *absent, ""]) if absent else ""}
 ### The ceiling
 
@@ -216,7 +233,7 @@ the last layer's other tokens. The best product of 2048³ that this machine gave
 
 
 def _range(ratio: dict[str, Any]) -> str:
-    rounds = ratio["times_best_peer_by_round"]
+    rounds = ratio["by_round"]
     return f"{min(rounds):.2f} to {max(rounds):.2f}"
 
 

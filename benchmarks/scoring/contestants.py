@@ -119,7 +119,10 @@ def infinity(folder: Path, engine: str) -> Scorer:
 
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
-    arguments = EngineArgs(model_name_or_path=str(folder), engine=engine, device="cpu", batch_size=32)
+    # Its own warm-up has longer texts than the model can read, which the ONNX model refuses; the worker warms it up.
+    arguments = EngineArgs(
+        model_name_or_path=str(folder), engine=engine, device="cpu", batch_size=32, model_warmup=False
+    )
     running = AsyncEmbeddingEngine.from_args(arguments)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(running.astart())
