@@ -5,8 +5,8 @@
 The teacher is what `bertie train` makes of the default base, all-MiniLM-L6-v2 with its six layers; its answers come
 from its bundle. A student starts from the base or from the teacher's checkpoint with layers left out, and learns from
 labels alone or from the teacher too. Sets: CoLA, measured on its two development files, and the sample messages, on
-their test file. Teachers and students choose their checkpoint on the same validation rows. The record is written after each trial,
-and what it holds is not done again; runs of teachers stay in the work folder.
+their test file. Teachers and students choose their checkpoint on the same validation rows. The record is written after
+each trial, and what it holds is not done again; runs of teachers stay in the work folder.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.sets:
             parts = measured(name, arguments.work)
-            trials = [None, *TRIALS, *(CHOICES if arguments.choices and seed == 0 else [])]
+            trials = [None, *TRIALS[:3], *(CHOICES if arguments.choices and seed == 0 else []), *TRIALS[3:]]
             for trial in trials:
                 facts = {"set": name, "seed": seed, "trial": None if trial is None else dataclasses.asdict(trial)}
                 if json.dumps([*facts.values()], sort_keys=True) in known:

@@ -24,7 +24,13 @@ are noisy: compare the rows of one table, which come from one run, and quote rat
 def page() -> str:
     """Return the whole page."""
     sections = [HEAD]
-    for name, write in (("train", train), ("defaults", defaults), ("demo", demo), ("million_rows", million_rows)):
+    for name, write in (
+        ("train", train),
+        ("defaults", defaults),
+        ("demo", demo),
+        ("distill", distill),
+        ("million_rows", million_rows),
+    ):
         path = RESULTS / f"{name}.json"
         if path.is_file():
             sections.append(write(json.loads(path.read_text(encoding="utf-8"))))
@@ -122,6 +128,48 @@ measured through the exported bundle on their {runs[0]["n"]} test messages.
 
 {_machine(record)}
 """
+
+
+def distill(record: dict[str, Any]) -> str:
+    """Return the section on students."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in record["trials"]:
+        groups.setdefault((one["set"], _student(one["trial"])), []).append(one)
+    rows = []
+    for (name, who), found in groups.items():
+        files = [file for file in ("in domain", "out of domain", "test") if file in found[0]]
+        means = [[sum(one[file][key] for one in found) / len(found) for file in files] for key in ("mcc", "macro_f1")]
+        cells = [" / ".join(f"{value:.3f}" for value in values) for values in means]
+        agreement = [one[file].get("agreement") for one in found for file in files]
+        alike = "" if agreement[0] is None else f"{100 * sum(agreement) / len(agreement):.0f} %"
+        size = f"{found[0]['parameters'] / 1e6:.1f}"
+        passes = str(found[0].get("passes", ""))
+        rows.append([name, who, str(len(found)), passes, size, *cells, alike])
+    head = ["set", "", "seeds", "passes", "million parameters", "MCC", "macro-F1", "answers as the teacher"]
+    return f"""
+## Smaller models: fewer layers, with and without a teacher
+
+`python -m benchmarks.distill --data cola_public_1.1.zip --work FOLDER --choices`. The teacher is what `bertie train` makes of
+the default base, with six layers. Students begin with some of the layers of that base, or of the teacher, and learn from
+the labels alone, or (T, share) from the teacher's answers at temperature T, which have this share of the loss beside the
+labels. Measured on CoLA's two development files (in domain / out of domain) and on the test messages of the sample set.
+
+{_table(head, rows)}
+
+{_machine(record)}
+"""
+
+
+def _student(trial: dict[str, Any] | None) -> str:
+    """Return one line on a student; None is the teacher."""
+    if trial is None:
+        return "**teacher, 6 layers**"
+    which = "" if trial["which"] == "spread" else "first "
+    start = "the teacher's" if trial["start"] == "teacher" else "the base's"
+    share = trial["share"]
+    learned = "labels" if share is None else f"teacher (T {trial['temperature']:g}, share {share:g})"
+    parts = [f"{which}{trial['layers']} of {start} layers", learned]
+    return ", ".join([*parts, *(["vocabulary trimmed"] if trial["trimmed"] else [])])
 
 
 def million_rows(record: dict[str, Any]) -> str:

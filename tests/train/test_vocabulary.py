@@ -20,6 +20,7 @@ from bertie.errors import BundleDamaged, BundleNotFound, ExportError, OutputErro
 from bertie.tokens import TextEncoder, TextLimits
 from bertie.train import checkpoint, vocabulary
 from bertie.train.forward import Padded, logits_of
+from bertie.train.model import quiet
 from bertie.train.vocabulary import cut_tokenizer, trim
 
 CORPUS = [
@@ -173,7 +174,7 @@ def model_of(kind: str, folder: Path, positions: int = 130) -> Path:
             model = ModernBertForSequenceClassification(ModernBertConfig(**size, **ids))
         else:
             model = XLMRobertaForSequenceClassification(XLMRobertaConfig(**size, pad_token_id=1))
-    with checkpoint.quiet():
+    with quiet():
         model.save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     return folder
@@ -197,7 +198,7 @@ def test_the_trimmed_checkpoint_loads_in_transformers_and_answers_the_same(kind:
     assert np.array_equal(logits(whole, texts), logits(out, texts))
 
     tokenizer, old = AutoTokenizer.from_pretrained(out), AutoTokenizer.from_pretrained(whole)
-    with checkpoint.quiet():
+    with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(out)
     config = model.config
     assert model.get_input_embeddings().num_embeddings == config.vocab_size == found.kept == len(tokenizer)

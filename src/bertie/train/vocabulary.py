@@ -222,7 +222,7 @@ def _byte(piece: str) -> bool:
 def _refuse_uncovered(pieces: Iterable[str]) -> None:
     """Raise UsageError if there are pieces with characters that no single piece can spell.
 
-    A word with such a character could be read by one way of cutting it alone, which may need pieces that no text needed.
+    A word with such a character could be read by one way of cutting it alone, which may need pieces that go.
     Vocabularies that were learned from texts have none: their trainers begin with all single characters.
     """
     found = sorted(pieces)
