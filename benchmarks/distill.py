@@ -56,16 +56,12 @@ TRIALS = [
     Trial(3),
     Trial(3, start="teacher"),
     Trial(3, **SAME),
-    Trial(4),
     Trial(4, start="teacher"),
     Trial(4, **SAME),
 ]
 CHOICES = [
-    Trial(3, which="first"),
-    Trial(3, which="first", **SAME),
-    Trial(3, **SAME | {"share": 0.9}),
+    Trial(3, **SAME | {"which": "first"}),
     Trial(3, **SAME | {"share": 1.0}),
-    Trial(3, **SAME | {"temperature": 1.0}),
     Trial(3, **SAME | {"temperature": 4.0}),
     Trial(3, **SAME | {"passes": 6}),
     Trial(3, **SAME | {"trimmed": True}),

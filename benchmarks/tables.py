@@ -24,14 +24,8 @@ are noisy: compare the rows of one table, which come from one run, and quote rat
 def page() -> str:
     """Return the whole page."""
     sections = [HEAD]
-    for name, write in (
-        ("train", train),
-        ("defaults", defaults),
-        ("demo", demo),
-        ("distill", distill),
-        ("million_rows", million_rows),
-    ):
-        path = RESULTS / f"{name}.json"
+    for write in (train, defaults, demo, distill, million_rows):
+        path = RESULTS / f"{write.__name__}.json"
         if path.is_file():
             sections.append(write(json.loads(path.read_text(encoding="utf-8"))))
     return "\n".join(sections)
@@ -149,10 +143,11 @@ def distill(record: dict[str, Any]) -> str:
     return f"""
 ## Smaller models: fewer layers, with and without a teacher
 
-`python -m benchmarks.distill --data cola_public_1.1.zip --work FOLDER --choices`. The teacher is what `bertie train` makes of
-the default base, with six layers. Students begin with some of the layers of that base, or of the teacher, and learn from
-the labels alone, or (T, share) from the teacher's answers at temperature T, which have this share of the loss beside the
-labels. Measured on CoLA's two development files (in domain / out of domain) and on the test messages of the sample set.
+`python -m benchmarks.distill --data cola_public_1.1.zip --work FOLDER --choices`. The teacher is what `bertie train`
+makes of the default base, with six layers. Students begin with some of the layers of that base, or of the teacher, and
+learn from the labels alone, or (T, share) from the teacher's answers at temperature T, which have this share of the
+loss beside the labels. Measured on CoLA's two development files (in domain / out of domain) and on the test messages of
+the sample set.
 
 {_table(head, rows)}
 

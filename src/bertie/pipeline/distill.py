@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertie.bundle.manifest import Manifest
 from bertie.config import DataSettings, DistillSettings, SplitSettings, TrainSettings
 from bertie.data.check import check, is_empty, key
 from bertie.data.examples import Examples, read
 from bertie.errors import BundleDamaged, DataError, UsageError, need
-from bertie.pipeline.lesson import Lesson, layers_in, together
+from bertie.pipeline.lesson import STUDENT, Lesson, layers_in, together
 from bertie.pipeline.load_data import Splits, load_splits, same_kind, same_shape
 from bertie.pipeline.train_run import (
     Request,
@@ -32,11 +32,15 @@ from bertie.pipeline.train_run import (
 )
 from bertie.runtime.classifier import Classifier, load
 from bertie.talk import Talk
+from bertie.tokens import Text
 from bertie.train.base_models import Base, resolve
 from bertie.train.job import Job
 from bertie.train.layers import chosen_layers
 from bertie.train.limits import text_encoder, text_limits
 from bertie.train.soft import Soft
+
+if TYPE_CHECKING:
+    from bertie.train.vocabulary import Trimmed
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def distill_run(
     soft = Soft(teacher.logits(train.texts), len(splits.train), distill.temperature, distill.soft_share)
     with tempfile.TemporaryDirectory(prefix="bertie-") as place:
         student, trimmed = _shrink(
-            base, teacher, layers, Path(place) / "student", split.seed, distill, [*train.texts, *splits.valid.texts]
+            base, teacher, layers, Path(place) / STUDENT, split.seed, distill, (train.texts, splits.valid.texts)
         )
         facts = {
             "teacher": request.teacher.resolve().name,
@@ -211,8 +215,8 @@ def _shrink(
     out: Path,
     seed: int,
     distill: DistillSettings,
-    texts: Sequence[Any],
-) -> tuple[Base, Any]:
+    texts: Sequence[Sequence[Text]],
+) -> tuple[Base, Trimmed | None]:
     try:
         from bertie.train.shrink import shrink  # noqa: PLC0415 - imports PyTorch
     except ImportError as error:
@@ -224,7 +228,7 @@ def _shrink(
         layers,
         out,
         seed=seed,
-        texts=texts if distill.trim_vocabulary else None,
+        texts=[text for part in texts for text in part] if distill.trim_vocabulary else None,
         frequent=distill.frequent_pieces,
     )
 

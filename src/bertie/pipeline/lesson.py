@@ -74,12 +74,15 @@ def lesson_of(run: Path, facts: dict[str, Any], labelled: Examples) -> tuple[Exa
         return labelled, None
     soft = Soft(_load(run / ANSWERS), len(labelled), **facts["lesson"]["soft"])
     path = run / UNLABELLED
-    more = read(path, DataSettings(text_column="text"), labelled=False) if path.is_file() else None
-    return (labelled if more is None else together(labelled, more)), soft
+    if path.is_file():
+        labelled = together(labelled, read(path, DataSettings(text_column="text"), labelled=False))
+    return labelled, soft
 
 
 def together(labelled: Examples, unlabelled: Examples) -> Examples:
     """Return rows with labels, then rows without."""
+    if not len(unlabelled):
+        return labelled
     texts = Texts(pairs=labelled.pairs)
     for part in (labelled, unlabelled):
         for text in part.texts:
