@@ -39,7 +39,7 @@ DEFAULTS = DistillSettings()
 
 @dataclass(frozen=True)
 class Trial:
-    """One student. Without `share` it learns from labels alone."""
+    """One student. Without `share` it learns from labels alone; `calibrated` divides the teacher's logits first."""
 
     layers: int
     start: str = "base"
@@ -48,7 +48,7 @@ class Trial:
     temperature: float = 2.0
     passes: int = 0
     trimmed: bool = False
-    learning_rate: float = 0.0
+    calibrated: bool = True
 
 
 SAME = {"start": "teacher", "share": DEFAULTS.soft_share, "temperature": DEFAULTS.temperature}
@@ -60,11 +60,10 @@ TRIALS = [
     Trial(4, **SAME),
 ]
 CHOICES = [
-    Trial(3, **SAME | {"which": "first"}),
-    Trial(3, **SAME | {"share": 1.0}),
-    Trial(3, **SAME | {"temperature": 4.0}),
-    Trial(3, **SAME | {"passes": 6}),
-    Trial(3, **SAME | {"trimmed": True}),
+    Trial(3, **SAME | {"temperature": 1.0}),
+    Trial(3, **SAME | {"calibrated": False}),
+    Trial(3, **SAME | {"calibrated": False, "share": 1.0}),
+    Trial(3, **SAME | {"calibrated": False, "which": "first"}),
 ]
 """What the defaults were chosen among, on the first seed alone."""
 
@@ -119,8 +118,7 @@ def of_student(trial: Trial, run: Path, files: dict[str, Examples], seed: int, p
 
     classifier = load(run)
     rows, valid = Run.open(run).split("train"), Run.open(run).split("valid")
-    wanted = {"max_passes": trial.passes, "checkpoint_minutes": 0, "learning_rate": trial.learning_rate}
-    settings = TrainSettings.load(wanted, environment={})
+    settings = TrainSettings(max_passes=trial.passes, checkpoint_minutes=0)
     base = resolve("minilm" if trial.start == "base" else str(run / "checkpoint"))
     layers = chosen_layers(trial.layers, layers_in(base.config), "first" if trial.which == "first" else "spread")
     student, _ = shrink(
@@ -136,7 +134,8 @@ def of_student(trial: Trial, run: Path, files: dict[str, Examples], seed: int, p
     encoder = text_encoder(student, text_limits(student, settings))
     soft = None
     if trial.share is not None:
-        soft = Soft(classifier.logits(rows.texts), len(rows), trial.temperature, trial.share)
+        own = classifier.decision.temperature if trial.calibrated else 1.0
+        soft = Soft(classifier.logits(rows.texts) / np.float32(own), len(rows), trial.temperature, trial.share)
     (place / "run").mkdir(exist_ok=True)
     job = Job(place / "run", student, encoder, rows, valid, classifier.labels, settings, seed, soft=soft)
     fitted = train(job, Talk(quiet=True))

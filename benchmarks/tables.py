@@ -146,8 +146,8 @@ def distill(record: dict[str, Any]) -> str:
 `python -m benchmarks.distill --data cola_public_1.1.zip --work FOLDER --choices`. The teacher is what `bertie train`
 makes of the default base, with six layers. Students begin with some of the layers of that base, or of the teacher, and
 learn from the labels alone, or (T, share) from the teacher's answers at temperature T, which have this share of the
-loss beside the labels. Measured on CoLA's two development files (in domain / out of domain) and on the test messages of
-the sample set.
+loss beside the labels; "raw" answers are not divided first by the temperature that calibrates the teacher. Measured on
+CoLA's two development files (in domain / out of domain), and on the test messages where the set is the samples.
 
 {_table(head, rows)}
 
@@ -162,7 +162,8 @@ def _student(trial: dict[str, Any] | None) -> str:
     which = "" if trial["which"] == "spread" else "first "
     start = "the teacher's" if trial["start"] == "teacher" else "the base's"
     share = trial["share"]
-    learned = "labels" if share is None else f"teacher (T {trial['temperature']:g}, share {share:g})"
+    raw = "" if trial["calibrated"] else ", raw"
+    learned = "labels" if share is None else f"teacher (T {trial['temperature']:g}, share {share:g}{raw})"
     parts = [f"{which}{trial['layers']} of {start} layers", learned]
     return ", ".join([*parts, *(["vocabulary trimmed"] if trial["trimmed"] else [])])
 

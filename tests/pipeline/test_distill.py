@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tarfile
@@ -17,7 +18,7 @@ import bertie
 from bertie.bundle.manifest import Manifest
 from bertie.config import DataSettings, DistillSettings, SplitSettings, TrainSettings
 from bertie.errors import BundleDamaged, BundleNotFound, DataError, DataNotFound, OutputError, UsageError
-from bertie.pipeline.distill import DistillRequest, distill_run
+from bertie.pipeline.distill import DistillRequest, answers_of, distill_run
 from bertie.pipeline.lesson import size
 from bertie.pipeline.train_run import finish, resume_run
 from bertie.talk import Talk
@@ -136,6 +137,15 @@ def test_pairs(pairs: Path, tmp_path: Path) -> None:
     assert found["layers"] == 1
     with pytest.raises(DataError, match=r"more\.txt holds single texts, but pairs of texts are needed"):
         distil(pairs, tmp_path / "other", unlabelled=(write_texts(tmp_path / "more.txt", 5),))
+
+
+def test_answers_are_calibrated(tiny_bundle: Path) -> None:
+    teacher, texts = bertie.load(tiny_bundle), ["where is my parcel", "love it"]
+    teacher.decision = dataclasses.replace(teacher.decision, temperature=4.0)
+    wanted = np.log(teacher.predict_proba(texts))
+    found = answers_of(teacher, texts)
+    assert found.dtype == np.float32
+    assert np.allclose(found - found[:, :1], wanted - wanted[:, :1], atol=1e-5)  # a softmax knows no common shift
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:

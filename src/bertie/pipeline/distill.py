@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertie.bundle.manifest import Manifest
 from bertie.config import DataSettings, DistillSettings, SplitSettings, TrainSettings
 from bertie.data.check import check, is_empty, key
@@ -91,7 +94,7 @@ def distill_run(
     announce(splits, base, voice)
     train = together(splits.train, unlabelled)
     voice.say(f"the teacher answers: {len(splits.train)} labelled and {len(unlabelled)} unlabelled texts")
-    soft = Soft(teacher.logits(train.texts), len(splits.train), distill.temperature, distill.soft_share)
+    soft = Soft(answers_of(teacher, train.texts), len(splits.train), distill.temperature, distill.soft_share)
     with tempfile.TemporaryDirectory(prefix="bertie-") as place:
         student, trimmed = _shrink(
             base, teacher, layers, Path(place) / STUDENT, split.seed, distill, (train.texts, splits.valid.texts)
@@ -122,6 +125,14 @@ def distill_run(
         begin_and_train(request.training, splits, job, (data, split, saved, distill), voice, cluster, lesson)
     del splits, train, unlabelled, lesson, job  # as in train_run
     return finish(request.out, talk) if cluster.leads else {}
+
+
+def answers_of(teacher: Classifier, texts: Sequence[Text]) -> NDArray[np.float32]:
+    """Return the logits of the teacher's probabilities, [texts, labels], calibrated as it was on validation rows.
+
+    A teacher is surer of the texts it has learned from than it is right; a student should not learn that too.
+    """
+    return teacher.logits(texts) / np.float32(teacher.decision.temperature)
 
 
 def _of(manifest: Manifest | None) -> dict[str, Any]:

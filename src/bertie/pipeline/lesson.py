@@ -1,8 +1,8 @@
 """What a run holds beside the usual if its model learns from another one: the lesson.
 
     RUN/student/               the encoder it starts from, layers and pieces left out already; until training has ended
-    RUN/teacher/answers.npy    the teacher's logits of training and unlabelled rows; until training has ended
-    RUN/teacher/measured.npy   and of the rows that measure the finished model
+    RUN/teacher/answers.npy    the teacher's calibrated logits of training and unlabelled rows; until training has ended
+    RUN/teacher/measured.npy   and, as they are, of the rows that measure the finished model
     RUN/splits/unlabelled.jsonl
 
 So a training can go on, and a bundle be made again, where the teacher is no more.

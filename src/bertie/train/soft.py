@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Soft:
-    """A teacher's logits for the training texts, of which the first `labelled` have labels too."""
+    """A teacher's calibrated logits for the training texts, of which the first `labelled` have labels too."""
 
     logits: NDArray[np.float32]  # [texts, labels]
     labelled: int
