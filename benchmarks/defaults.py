@@ -96,8 +96,8 @@ def trial(parts: Parts, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train once and measure; return headline metrics by measured file, passes and seconds."""
     import torch
 
-    from bertie.export.export import load_checkpoint
     from bertie.scores import chosen, probabilities
+    from bertie.train.checkpoint import load as load_checkpoint
     from bertie.train.forward import Padded, logits_of
     from bertie.train.job import Job
     from bertie.train.limits import text_encoder, text_limits

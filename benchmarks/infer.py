@@ -174,7 +174,7 @@ def _quality(labels: list[str], truth: list[str]) -> dict[str, float]:
 
 
 def ratios(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return how many times as fast Bertie is: as the old sample, the best peer, and the best that predicts the same."""
+    """Return how many times as fast Bertie is: as the old path, the best peer, the best that predicts the same."""
     answer: dict[str, Any] = {}
     for goal, figure, sign in (("latency", "p50_ms", -1), ("throughput", "texts_per_s", 1)):
         ours, peers = found.get(GOALS[goal]), [name for name in PEERS if name in found]

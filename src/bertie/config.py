@@ -255,6 +255,38 @@ class OptimizeSettings(Settings):
     prices: str = Field("", description="Table of prices, instead of the one that ships.")
 
 
+class DistillSettings(Settings):
+    """How a small student learns from a teacher."""
+
+    command: ClassVar[str] = "distill"
+
+    base: str = Field(
+        "",
+        description="Encoder the student starts from, as for bertie train; if not given, the teacher's own checkpoint, "
+        "which only a run has.",
+    )
+    layers: int = Field(0, ge=0, description="Layers of the student; 0 keeps all that its base has.")
+    which_layers: Literal["spread", "first"] = Field(
+        "spread", description="Which layers of the base stay: evenly spaced with the first and the last, or the first."
+    )
+    temperature: float = Field(
+        2.0, gt=0, description="What the logits are divided by before the student is compared with the teacher."
+    )
+    soft_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the teacher's answers in what is learned from a text with a label; the rest is the "
+        "label. From a text without one the teacher's answer alone is learned.",
+    )
+    trim_vocabulary: bool = Field(
+        False, description="Leave out pieces of the vocabulary that neither the texts nor any fall-back needs."
+    )
+    frequent_pieces: int = Field(
+        8000, ge=0, description="Most frequent pieces that stay when the vocabulary is trimmed, used or not."
+    )
+
+
 class ServeSettings(Settings):
     """How to serve a model over HTTP."""
 

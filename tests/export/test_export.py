@@ -15,11 +15,12 @@ from bertie.config import DataSettings
 from bertie.data.examples import Examples, read
 from bertie.errors import BundleNotFound, ExportError, ParityError
 from bertie.export import export as exporting
-from bertie.export.export import Plan, export, load_checkpoint
+from bertie.export.export import Plan, export
 from bertie.export.onnx import write_onnx
 from bertie.export.parity import Parity, compare, require
 from bertie.scores import Decision
 from bertie.tokens import TextLimits
+from bertie.train.checkpoint import load as load_checkpoint
 from bertie.train.model import SequenceClassifier
 
 PLAN = Plan(("delivery", "praise"), "single-label", pairs=False, limits=TextLimits(64), pad_id=0, tolerance=1e-3)

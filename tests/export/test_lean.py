@@ -8,9 +8,9 @@ import onnx
 import pytest
 import torch
 
-from bertie.export.export import load_checkpoint
 from bertie.export.lean import Lean
 from bertie.export.onnx import write_onnx
+from bertie.train.checkpoint import load as load_checkpoint
 from bertie.train.model import SequenceClassifier
 from tests.train.test_packed import KNOWN, classifier
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,22 @@ def test_long_texts_need_no_programs() -> None:
 def test_the_instruction_sets_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "instruction_sets", lambda: frozenset({"b", "c", "d"}))
     assert fast_sets(("a", "b", "c")) == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("imported", "reports"),
+    [("from bertie.optimize.openvino_int8 import _nncf; nncf = _nncf()", False), ("import nncf", True)],
+    ids=["as bertie imports it", "as it comes"],
+)
+def test_nncf_reports_to_nobody(imported: str, reports: bool, tmp_path: Path) -> None:
+    """In a process of its own: NNCF reports nothing where it sees pytest."""
+    code = f"{imported}; from nncf.telemetry import wrapper; print(type(wrapper.telemetry).__name__)"
+    environment = {name: value for name, value in os.environ.items() if name not in {"NNCF_CI", "NNCF_DEV", "CI"}}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.strip().splitlines()[-1] == "NNCFTelemetry") is reports

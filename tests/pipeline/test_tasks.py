@@ -112,8 +112,8 @@ def test_texts_longer_than_the_window(train_tiny: Train, tmp_path: Path) -> None
     assert served["label"] == "praise"
     assert served["scores"] == pytest.approx(classifier.predict([text])[0].scores, abs=1e-6)
     # And transformers' own model over the same windows says the same.
-    from bertie.export.export import load_checkpoint
     from bertie.tokens import TextEncoder
+    from bertie.train.checkpoint import load as load_checkpoint
     from bertie.train.forward import Padded, logits_of
 
     assert classifier.manifest is not None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bertie.cli import bench, check, demo, evaluate, export, optimize, predict, serve, train
+from bertie.cli import bench, check, demo, distill, evaluate, export, optimize, predict, serve, train
 from bertie.errors import BertieError
 from bertie.version import __version__
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("train")(train.train)
+app.command("distill")(distill.distill)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("optimize")(optimize.optimize)

@@ -93,10 +93,11 @@ def _refuse_others(context: typer.Context, data: Path | None, out: Path | None) 
         raise UsageError(f"--resume takes all from the run; {what} cannot be given beside it.")
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Write the headline metrics with intervals, the baselines beside them."""
+def print_metrics(metrics: dict[str, Any], others: dict[str, Any] | None = None) -> None:
+    """Write the headline metrics with intervals, those of `others` by name and of the baselines beside them."""
     names = ("accuracy", "macro_f1", "mcc")
     rows = [["this model", *(_interval(metrics[name]) for name in names)]]
+    rows += [[name, *(_interval(other[key]) for key in names)] for name, other in (others or {}).items()]
     rows += [[one["name"], *(_interval(one[name]) for name in names)] for one in metrics.get("baselines", [])]
     line()
     table([f"{metrics['n']} texts", "accuracy", "macro-F1", "MCC"], rows)

@@ -135,7 +135,7 @@ def _problem(
 
 
 def _row_kinds(examples: Examples) -> Iterator[tuple[str, list[int]]]:
-    yield "empty-text", [row for row, text in enumerate(examples.texts) if _is_empty(text)]
+    yield "empty-text", [row for row, text in enumerate(examples.texts) if is_empty(text)]
     single = examples.kind == "single-label"
     yield (
         "empty-label",
@@ -143,7 +143,8 @@ def _row_kinds(examples: Examples) -> Iterator[tuple[str, list[int]]]:
     )
 
 
-def _is_empty(text: Text) -> bool:
+def is_empty(text: Text) -> bool:
+    """Return whether a text, or one of a pair, holds nothing but white space."""
     return not text.strip() if isinstance(text, str) else not all(part.strip() for part in text)
 
 
@@ -174,7 +175,7 @@ def _is_damaged(text: Text) -> bool:
 def _repeats(examples: Examples) -> Iterator[Problem]:
     groups: dict[int, list[int]] = defaultdict(list)
     for row, text in enumerate(examples.texts):
-        if not _is_empty(text):  # these have a problem of their own
+        if not is_empty(text):  # these have a problem of their own
             groups[key(text)].append(row)
     repeated = [rows for rows in groups.values() if len(rows) > 1]
     conflicts = [rows for rows in repeated if len({frozenset(examples.labels[row]) for row in rows}) > 1]
@@ -245,7 +246,7 @@ def _leakage(files: Sequence[Examples]) -> Iterator[Problem]:
     seen: dict[int, str] = {}
     for examples in files if len(files) > 1 else ():  # alone it has nowhere to leak to
         keys = [key(text) for text in examples.texts]
-        leaked = [row for row, found in enumerate(keys) if found in seen and not _is_empty(examples.texts[row])]
+        leaked = [row for row, found in enumerate(keys) if found in seen and not is_empty(examples.texts[row])]
         if leaked:
             other = seen[keys[leaked[0]]]
             message = f"{_rows(len(leaked))} stand in {other} too: what is measured on them is too good to be true."

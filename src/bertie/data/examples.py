@@ -39,6 +39,7 @@ class Examples:
     bad: list[BadRow] = field(default_factory=list)
     kind: Kind = "single-label"
     columns: dict[str, str] = field(default_factory=dict)
+    labelled: bool = True
 
     @property
     def pairs(self) -> bool:
@@ -54,6 +55,7 @@ class Examples:
             [self.lines[row] for row in rows],
             kind=self.kind,
             columns=self.columns,
+            labelled=self.labelled,
         )
 
     def label_names(self) -> tuple[str, ...]:
@@ -90,24 +92,27 @@ class Examples:
             row: dict[str, Any] = dict(
                 zip(("text", "text_pair"), (text,) if isinstance(text, str) else text, strict=False)
             )
-            yield row | {"label": labels[0] if self.kind == "single-label" else list(labels)}
+            if self.labelled:
+                row["label"] = labels[0] if self.kind == "single-label" else list(labels)
+            yield row
 
     def __len__(self) -> int:
         return len(self.texts)
 
 
-def read(path: Path, settings: DataSettings) -> Examples:
+def read(path: Path, settings: DataSettings, *, labelled: bool = True) -> Examples:
     """Read a whole file. Rows that do not parse are collected in `bad`, to be judged by the check.
 
-    Raises DataNotFound, DataUnreadable or ColumnMissing.
+    If not `labelled`, no column of labels is looked for, and the rows have none. Raises DataNotFound, DataUnreadable or
+    ColumnMissing.
     """
     source = open_source(path, settings)
-    examples = Examples(str(path))
+    examples = Examples(str(path), labelled=labelled)
     if not source.columns:
         bad = next((row for row in source.rows if isinstance(row, BadRow)), None)
         why = f"line {bad.line}: {bad.why}" if bad else "it is empty"
         raise DataError(f"{path} has no rows: {why}.", expected="a header and at least one row")
-    columns = _Columns.choose(source.columns, settings, path)
+    columns = _Columns.choose(source.columns, settings, path, labelled=labelled)
     examples.columns = columns.named()
     texts = Texts(pairs=columns.pair is not None)
     # Rows with the same labels share one tuple: a million of them would take as much memory as the texts' tokens.
@@ -121,7 +126,7 @@ def read(path: Path, settings: DataSettings) -> Examples:
         except ValueError as error:
             examples.bad.append(BadRow(row.line, str(error)))
             continue
-        if isinstance(row.fields.get(columns.label), list) or settings.label_separator:
+        if columns.label is not None and (isinstance(row.fields.get(columns.label), list) or settings.label_separator):
             examples.kind = "multi-label"
         texts.append(text)
         examples.labels.append(known.setdefault(labels, labels))
@@ -133,28 +138,30 @@ def read(path: Path, settings: DataSettings) -> Examples:
 @dataclass(frozen=True)
 class _Columns:
     text: str
-    label: str
+    label: str | None
     pair: str | None
     separator: str | None
 
     @classmethod
-    def choose(cls, known: list[str], settings: DataSettings, path: Path) -> _Columns:
+    def choose(cls, known: list[str], settings: DataSettings, path: Path, *, labelled: bool) -> _Columns:
         return cls(
             text=_column(known, "text", settings.text_column, TEXT_NAMES, path),
-            label=_column(known, "label", settings.label_column, LABEL_NAMES, path),
+            label=_column(known, "label", settings.label_column, LABEL_NAMES, path) if labelled else None,
             pair=_optional(known, settings.pair_column, path),
             separator=settings.label_separator,
         )
 
     def named(self) -> dict[str, str]:
-        names = {"text": self.text, "label": self.label}
-        return names | {"pair": self.pair} if self.pair else names
+        names = {"text": self.text, "label": self.label, "pair": self.pair}
+        return {role: name for role, name in names.items() if name is not None}
 
     def text_of(self, row: Record) -> Text:
         text = _string(row, self.text)
         return text if self.pair is None else (text, _string(row, self.pair))
 
     def labels_of(self, row: Record) -> tuple[str, ...]:
+        if self.label is None:
+            return ()
         value = row.fields.get(self.label)
         if isinstance(value, list):
             return tuple(dict.fromkeys(label_name(item) for item in value))

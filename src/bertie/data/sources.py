@@ -1,4 +1,5 @@
-"""A file or folder becomes records, one after the other: CSV, TSV, JSON Lines, Parquet, each also gzipped; folders.
+"""A file or folder becomes records, one after the other: CSV, TSV, JSON Lines, Parquet, plain lines, each also gzipped;
+folders.
 
 Nothing is decided here about columns, texts or labels. Every record knows its line; a row that does not parse comes
 out as a `BadRow`, so that the caller can name all of them at once.
@@ -221,6 +222,15 @@ def _parquet(path: Path, settings: DataSettings) -> Source:
     return Source(list(file.schema_arrow.names), _guarded(rows(), path, settings))
 
 
+def _lines(path: Path, settings: DataSettings) -> Source:
+    def rows() -> Iterator[Record | BadRow]:
+        with _text(path, settings) as file:
+            for number, line in enumerate(file, start=1):
+                yield Record(number, {"text": line.rstrip("\r\n")})
+
+    return Source(["text"], _guarded(rows(), path, settings))
+
+
 def _folder(path: Path, settings: DataSettings) -> Source:
     files = sorted(file for file in path.glob("*/*.txt") if file.is_file())
     if not files:
@@ -249,6 +259,7 @@ OPENERS: dict[str, Callable[[Path, DataSettings], Source]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".parquet": _parquet,
+    ".txt": _lines,
 }
 
 

@@ -15,7 +15,6 @@ from bertie.bundle.manifest import Input, Manifest, Variant
 from bertie.bundle.probe import Probe
 from bertie.bundle.write import write
 from bertie.data.examples import Examples
-from bertie.errors import BundleNotFound
 from bertie.evaluate.calibrate import calibrate
 from bertie.export.onnx import write_onnx
 from bertie.export.parity import compare, require
@@ -23,8 +22,8 @@ from bertie.runtime.classifier import MAX_CELLS, Classifier
 from bertie.runtime.engine import start
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, TextLimits
+from bertie.train.checkpoint import load as load_checkpoint
 from bertie.train.forward import Padded, logits_of
-from bertie.train.model import SequenceClassifier, quiet
 
 PORTABLE = Variant(
     name="onnx-fp32", file="model.onnx", weights="model.onnx.data", engine="onnxruntime", precision="fp32"
@@ -82,19 +81,6 @@ def export(
             "provenance": plan.provenance,
         }
         return write(stage, fields, Probe.record(classifier.predict_proba, pairs=plan.pairs))
-
-
-def load_checkpoint(checkpoint: Path) -> SequenceClassifier:
-    """Load a finished checkpoint. Raises BundleNotFound where there is none."""
-    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
-
-    if not (checkpoint / "config.json").is_file():
-        raise BundleNotFound(f"there is no checkpoint in {checkpoint}.", hint="bertie train DATA --out RUN makes one")
-    with quiet():
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
-        )
-    return SequenceClassifier(loaded).eval()
 
 
 def _input(plan: Plan) -> dict[str, Any]:

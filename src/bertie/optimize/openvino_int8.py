@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,7 @@ class OpenVinoInt8:
         return saved(self._quantized(model, source), folder, self.name, self._precision, source, fast_sets(INT8))
 
     def _quantized(self, model: Any, source: Source) -> Any:
-        import nncf  # noqa: PLC0415 - an extra
-
+        nncf = _nncf()
         names = {one.get_any_name() for one in model.inputs}
         batches = [{name: batch[name] for name in names} for batch in source.calibration]
         how = _how(len(batches), self._kept(model))
@@ -79,7 +79,7 @@ class OpenVinoInt8Guarded(OpenVinoInt8):
     rescues = "openvino-int8-mixed"
 
     def _quantized(self, model: Any, source: Source) -> Any:
-        import nncf  # noqa: PLC0415 - an extra
+        nncf = _nncf()
         from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters  # noqa: PLC0415
 
         names = {one.get_any_name() for one in model.inputs}
@@ -152,7 +152,7 @@ def _is_constant(node: Any, place: int) -> bool:
 
 
 def _how(batches: int, kept: list[str]) -> dict[str, Any]:
-    import nncf  # noqa: PLC0415 - an extra
+    nncf = _nncf()
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
 
     return {
@@ -172,3 +172,12 @@ def _logits(model: Any) -> Callable[[Inputs], Any]:
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [one.get_any_name() for one in compiled.inputs]
     return lambda batch: compiled({name: batch[name] for name in names})[0]
+
+
+def _nncf() -> Any:
+    # NNCF reports its use to Google Analytics without asking. What it takes for its own CI's sign stops that; it is read
+    # once, when the module is first imported.
+    os.environ.setdefault("NNCF_CI", "1")
+    import nncf  # noqa: PLC0415 - an extra
+
+    return nncf

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertie import disk
-from bertie.config import DataSettings, SplitSettings, TrainSettings
+from bertie.config import DataSettings, Settings, SplitSettings, TrainSettings
 from bertie.data.check import describe
 from bertie.data.examples import Examples, read
 from bertie.errors import BundleDamaged, BundleNotFound, OutputError, UsageError, need
 from bertie.evaluate.baselines import baselines
 from bertie.evaluate.report import write_report
+from bertie.pipeline.lesson import BESIDE, Lesson, beside_teacher, forget, lesson_of, student_of
 from bertie.pipeline.load_data import Splits, load_splits
 from bertie.pipeline.measure import measure_classifier
+from bertie.pipeline.run_report import report_of
 from bertie.runtime.classifier import Classifier
 from bertie.talk import Talk
 from bertie.tokens import TextLimits
@@ -56,14 +58,14 @@ def train_run(
     Nothing is written before the data has been checked and the base found. Raises DataError, UsageError,
     OutputError, TrainingError, ExportError, Interrupted.
     """
-    cluster = _cluster()
+    cluster = processes()
     voice = talk if cluster.leads else Talk(quiet=True)
     if cluster.leads:
-        _refuse_other_folders(request)
+        refuse_other_folders(request)
     base = resolve(settings.base)
     encoder = text_encoder(base, text_limits(base, settings))
     splits = load_splits(request.data, request.valid, request.test, data, split, voice)
-    _announce(splits, base, voice)
+    announce(splits, base, voice)
     job = Job(
         request.out,
         base,
@@ -75,11 +77,24 @@ def train_run(
         split.seed,
         splits.fingerprint,
     )
-    if cluster.leads and not _begun(request, job):
-        _begin(request, splits, job, (data, split, settings))
-    _train(job, voice, cluster, resume=request.again, kills=request.kills)
+    begin_and_train(request, splits, job, (data, split, settings), voice, cluster)
     del splits, job  # of a large set they are what takes most memory, and the rest reads what it needs from the run
     return finish(request.out, talk) if cluster.leads else {}
+
+
+def begin_and_train(
+    request: Request,
+    splits: Splits,
+    job: Job,
+    settings: tuple[Settings, ...],
+    talk: Talk,
+    cluster: Cluster,
+    lesson: Lesson | None = None,
+) -> None:
+    """Make the run's folder, unless this training was begun before, and train until the checkpoint is written."""
+    if cluster.leads and not _begun(request, job):
+        _begin(request, splits, job, settings, lesson)
+    _train(job, talk, cluster, resume=request.again, kills=request.kills)
 
 
 def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
@@ -95,22 +110,24 @@ def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
         return finish(folder, talk)
     settings = TrainSettings.load(environment={}, file=folder / "config.toml")
     seed = SplitSettings.load(environment={}, file=folder / "config.toml").seed
-    base = resolve(settings.base)
+    base = student_of(folder, run.facts) or resolve(settings.base)
     if base.weights_sha256 != run.facts["base"]["weights_sha256"]:
         raise UsageError(
             f"the base model {settings.base} is not the one that {folder} began with.",
             expected=f"weights with sha256 {run.facts['base']['weights_sha256']}",
         )
     encoder = text_encoder(base, TextLimits(**run.facts["limits"]))
-    parts, labels = (run.split("train"), run.split("valid")), tuple(run.facts["labels"])
-    job = Job(folder, base, encoder, *parts, labels, settings, seed, run.facts["fingerprint"])
-    cluster = _cluster()
+    train, soft = lesson_of(folder, run.facts, run.split("train"))
+    valid, labels = run.split("valid"), tuple(run.facts["labels"])
+    job = Job(folder, base, encoder, train, valid, labels, settings, seed, run.facts["fingerprint"], soft)
+    cluster = processes()
     _train(job, talk if cluster.leads else Talk(quiet=True), cluster, resume=True, kills=kills)
-    del parts, job  # as in train_run
+    del train, valid, job  # as in train_run
     return finish(folder, talk) if cluster.leads else {}
 
 
-def _cluster() -> Cluster:
+def processes() -> Cluster:
+    """Return the processes that train together, this one among them."""
     try:
         from bertie.train.cluster import Cluster  # noqa: PLC0415 - imports PyTorch
     except ImportError as error:
@@ -137,7 +154,7 @@ def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) 
         )
 
 
-def _refuse_other_folders(request: Request) -> None:
+def refuse_other_folders(request: Request) -> None:
     """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
     if request.again and (request.out / "data.json").is_file():
         return
@@ -149,7 +166,8 @@ def _refuse_other_folders(request: Request) -> None:
         )
 
 
-def _announce(splits: Splits, base: Base, talk: Talk) -> None:
+def announce(splits: Splits, base: Base, talk: Talk) -> None:
+    """Say what is learned from, and with what."""
     rows = f"{len(splits.train)} training, {len(splits.valid)} validation"
     rows += f", {len(splits.test)} test rows" if splits.test is not None else " rows"
     talk.say(f"{rows}; {len(splits.labels)} labels; base {base.source} ({base.weights_sha256[:12]})")
@@ -171,7 +189,7 @@ def _begun(request: Request, job: Job) -> bool:
     )
 
 
-def _begin(request: Request, splits: Splits, job: Job, settings: tuple[Any, ...]) -> None:
+def _begin(request: Request, splits: Splits, job: Job, settings: tuple[Settings, ...], lesson: Lesson | None) -> None:
     """Make the run's folder, with all that is known before training."""
     facts = {
         "kind": splits.train.kind,
@@ -189,12 +207,16 @@ def _begin(request: Request, splits: Splits, job: Job, settings: tuple[Any, ...]
         "limits": asdict(job.encoder.limits),
         "pad_id": job.encoder.pad_id,
     }
+    if lesson is not None:
+        facts["lesson"] = lesson.facts
     with disk.folder(request.out, replace=request.overwrite) as stage:
         disk.write_text(stage / "config.toml", "\n".join(part.to_toml() for part in settings))
         disk.write_text(stage / "data.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
             if part is not None:
                 part.write(stage / "splits" / f"{name}.jsonl")
+        if lesson is not None:
+            lesson.write(stage)
 
 
 @dataclass(frozen=True)
@@ -245,6 +267,8 @@ def finish(folder: Path, talk: Talk) -> dict[str, Any]:
 
     def quality(classifier: Classifier) -> dict[str, Any]:
         results["metrics"], results["reliability"] = measure_classifier(classifier, measured)
+        if "lesson" in facts:
+            results["metrics"] |= beside_teacher(folder, facts, classifier, measured)
         kept = {key: results["metrics"][key] for key in ("n", "accuracy", "macro_f1", "mcc", "log_loss", "ece")}
         return kept | {"on": facts["measured_on"]}
 
@@ -262,6 +286,7 @@ def finish(folder: Path, talk: Talk) -> dict[str, Any]:
             "rows": facts["rows"],
             "fingerprint": facts["fingerprint"],
             "settings": settings.model_dump() | {"base": facts["base"]["name"]},
+            **({"lesson": facts["lesson"]} if "lesson" in facts else {}),
         },
     )
     manifest = export(folder / "checkpoint", folder / "bundle", plan, run.split("valid"), quality)
@@ -269,7 +294,9 @@ def finish(folder: Path, talk: Talk) -> dict[str, Any]:
     simple = list(baselines(run.split("train"), measured, labels))
     results["metrics"]["baselines"] = simple
     disk.write_text(folder / "metrics.json", json.dumps(results["metrics"], indent=2, ensure_ascii=False) + "\n")
-    write_report(folder / "report.html", _report(run, results, manifest.parity))
+    write_report(folder / "report.html", report_of(folder, facts, run.training, results, manifest.parity))
+    if run.training:
+        forget(folder)
     return {
         "run": str(folder),
         "bundle": str(folder / "bundle"),
@@ -277,35 +304,5 @@ def finish(folder: Path, talk: Talk) -> dict[str, Any]:
         "metrics": results["metrics"],
         "train_seconds": run.training.get("seconds"),
         "truncated": run.training.get("truncated"),
-    }
-
-
-def _report(run: Run, results: dict[str, Any], parity: dict[str, Any]) -> dict[str, Any]:
-    facts, training = run.facts, run.training
-    rows = facts["rows"]
-    table = [
-        ("rows", f"{rows['train']} training, {rows['valid']} validation, {rows['test']} test"),
-        ("base", f"{facts['base']['source']} (weights sha256 {facts['base']['weights_sha256'][:12]}…)"),
-        ("window", f"{facts['limits']['max_tokens']} tokens, longer texts: {facts['limits']['long']}"),
-        ("parity", f"exported against trained: off by at most {parity['max_difference']:.1g}, {parity['flips']} flips"),
-    ]
-    if training:
-        table += [
-            ("training", f"{training['passes']} passes, {training['seconds']:.0f} s, {training['precision']}"),
-            ("texts cut", str(training["truncated"])),
-        ]
-    return {
-        "title": f"Report of {run.folder.resolve().name}",
-        "through": "the exported bundle",
-        "on": facts["measured_on"],
-        "labels": facts["labels"],
-        "metrics": results["metrics"],
-        "reliability": results["reliability"],
-        "baselines": results["metrics"]["baselines"],
-        "training": training,
-        "curve": training.get("curve"),
-        "metric": training.get("metric"),
-        "table": table,
-        "problems": facts["problems"],
-        "next": [f"bertie predict {run.folder} 'your text'", f"bertie serve {run.folder}"],
+        **{name: results["metrics"][name] for name in BESIDE if name in results["metrics"]},
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from bertie import disk
-from bertie.errors import OutputError
+from bertie.errors import BundleNotFound, OutputError
 from bertie.train.base_models import Base
 from bertie.train.model import SequenceClassifier, quiet
 
@@ -28,9 +29,28 @@ def save(model: SequenceClassifier, base: Base, max_tokens: int, path: Path) -> 
     # Some bases carry truncation and padding in tokenizer.json; left there, they would cut texts behind our back.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    with quiet(), disk.folder(path, replace=True) as stage:
-        try:
-            model.classifier.save_pretrained(stage)
-        except SafetensorError as error:  # which also stands for a full disk
-            raise OutputError(f"cannot write {path}: {error}.", hint="free some disk space") from error
+    with disk.folder(path, replace=True) as stage:
+        save_weights(model, stage)
         tokenizer.save_pretrained(stage)
+
+
+def save_weights(model: SequenceClassifier, folder: Path) -> None:
+    """Write `config.json` and the weights into a folder. Raises OutputError."""
+    with quiet():
+        try:
+            model.classifier.save_pretrained(folder)
+        except SafetensorError as error:  # which also stands for a full disk
+            raise OutputError(f"cannot write {folder}: {error}.", hint="free some disk space") from error
+
+
+def load(path: Path) -> SequenceClassifier:
+    """Load a finished checkpoint, to be evaluated. Raises BundleNotFound where there is none."""
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
+
+    if not (path / "config.json").is_file():
+        raise BundleNotFound(f"there is no checkpoint in {path}.", hint="bertie train DATA --out RUN makes one")
+    with quiet():
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
+    return SequenceClassifier(loaded).eval()

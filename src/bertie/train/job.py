@@ -12,6 +12,7 @@ from bertie.data.examples import Examples
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder
 from bertie.train.base_models import Base
+from bertie.train.soft import Soft
 
 FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "restarts", "token_cache"}
 """Settings that may be others when a training goes on: they do not decide what is learned."""
@@ -35,6 +36,8 @@ class Job:
     seed: int
     fingerprint: str = ""
     """A hash of the texts and labels."""
+    soft: Soft | None = None
+    """What a teacher says of the training rows; those after its `labelled` ones have no labels."""
 
     @property
     def decision(self) -> Decision:
@@ -51,4 +54,6 @@ class Job:
         """A hash of all that decides what is learned: a checkpoint of one job is of no use to another."""
         settings = self.settings.model_dump(exclude=FREE)
         facts = [self.fingerprint, self.labels, self.base.weights_sha256, settings, self.seed]
+        if self.soft is not None:
+            facts.append(self.soft.identity)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from bertie.errors import TrainingError
 from bertie.tokens import Tokens
 from bertie.train.batches import Batches
 from bertie.train.forward import Forward
-from bertie.train.loss import Loss
+from bertie.train.loss import Objective
 from bertie.train.weights import Weights
 
 
@@ -36,7 +36,7 @@ def fit(
     batches: Batches,
     order: Iterable[tuple[int, NDArray[np.int64]]],
     *,
-    loss: Loss,
+    loss: Objective,
     schedule: Callable[[int], float],
     add_up: Callable[[Tensor], None],
 ) -> Iterator[Step]:
@@ -88,7 +88,7 @@ def _gradient(
     return total
 
 
-def _share(loss: Loss, weight: float, logits: Tensor, texts: NDArray[np.int64]) -> Tensor:
+def _share(loss: Objective, weight: float, logits: Tensor, texts: NDArray[np.int64]) -> Tensor:
     """Return what some texts add to the loss of their batch, whose texts weigh `weight`."""
     return loss(logits, texts) / weight
 

@@ -34,7 +34,7 @@ from bertie.train.job import Job
 from bertie.train.keeper import Keeper, Standing
 from bertie.train.log import Log, open_log
 from bertie.train.loop import Step, fit
-from bertie.train.loss import Loss, label_weights
+from bertie.train.loss import objective
 from bertie.train.model import build
 from bertie.train.stop import Stop, stop_on_signals
 from bertie.train.weights import Weights
@@ -138,16 +138,15 @@ class _Trainer:
         return len(self.standing.curve) - self.standing.gained >= self.job.settings.patience
 
     def _steps(self, total: int) -> Iterator[Step]:
-        settings, targets = self.job.settings, self.job.train.targets(self.job.labels)
+        settings = self.job.settings
         rate = settings.learning_rate or self.job.base.learning_rate
-        importance = label_weights(targets, self.job.train.kind, settings)
         return fit(
             self.weights,
             lambda: self.forward,
             self.tokens,
             self.batches,
             self._order(total),
-            loss=Loss(targets, self.job.train.kind, importance, self.machine.device),
+            loss=objective(self.job, self.machine.device),
             schedule=lambda update: rate * ramp(update, total, settings.warmup_share, settings.schedule),
             add_up=self.cluster.sum_up,
         )

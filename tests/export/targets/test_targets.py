@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 import bertie
 from bertie.data.examples import Examples
 from bertie.errors import DependencyMissing
-from bertie.export.export import Plan, load_checkpoint
+from bertie.export.export import Plan
 from bertie.export.targets.convert import convert
 from bertie.export.targets.target import Trained
 from bertie.export.targets.targets import TARGETS
+from bertie.train.checkpoint import load as load_checkpoint
 from tests.export.test_export import PLAN, valid
 
 TEXTS = ["a text", "another, longer text"]

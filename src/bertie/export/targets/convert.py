@@ -14,13 +14,14 @@ from bertie import disk
 from bertie.data.examples import Examples
 from bertie.errors import DependencyMissing, ExportError, OutputError
 from bertie.evaluate.calibrate import calibrate
-from bertie.export.export import Plan, load_checkpoint
+from bertie.export.export import Plan
 from bertie.export.parity import Parity, compare, require
 from bertie.export.targets import describe
 from bertie.export.targets.target import Run, Target, Trained
 from bertie.runtime.classifier import MAX_CELLS, MAX_ROWS
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder, Tokens, by_length, pooled
+from bertie.train.checkpoint import load as load_checkpoint
 from bertie.train.forward import Padded, logits_of
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from bertie.export.export import load_checkpoint
 from bertie.export.targets.target import Run, Trained
+from bertie.train.checkpoint import load as load_checkpoint
 from bertie.train.model import quiet
 
 

@@ -1,0 +1,1 @@
+"""docs/benchmarks.md, made of the records in benchmarks/results."""
