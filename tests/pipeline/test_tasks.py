@@ -131,6 +131,6 @@ def test_a_run_is_complete(tiny_run: Path) -> None:
     facts = json.loads((tiny_run / "data.json").read_text())
     assert facts["labels"] == ["delivery", "praise"]
     bundle = {entry.name for entry in (tiny_run / "bundle").iterdir()}
-    assert bundle == {"manifest.json", "model.onnx", "tokenizer.json", "probe.json", "README.md"}
+    assert bundle == {"manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json", "probe.json", "README.md"}
     for part in (tiny_run / "bundle").iterdir():
         assert b"parcel 7" not in part.read_bytes(), "a bundle holds no training text"

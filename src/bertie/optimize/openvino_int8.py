@@ -175,8 +175,8 @@ def _logits(model: Any) -> Callable[[Inputs], Any]:
 
 
 def _nncf() -> Any:
-    # NNCF reports its use to Google Analytics without asking. What it takes for its own CI's sign stops that; it is read
-    # once, when the module is first imported.
+    # NNCF reports its use to Google Analytics without asking. The sign of its own CI stops that; it is read once, when
+    # the module is first imported.
     os.environ.setdefault("NNCF_CI", "1")
     import nncf  # noqa: PLC0415 - an extra
 
