@@ -142,7 +142,7 @@ def test_an_unknown_table_is_told_with_the_nearest(toml: Toml) -> None:
 def test_a_setting_outside_of_any_table_is_not_passed_over(toml: Toml) -> None:
     error = complaint(TrainSettings, file=toml("batch_size = 8"))
     assert "'batch_size'" in error.what
-    assert error.hint == "known are data, split, train, distill, serve"
+    assert error.hint == "known are data, split, train, optimize, distill, serve"
 
 
 def test_tables_of_other_stages_are_left_to_them(toml: Toml) -> None:
