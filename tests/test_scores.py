@@ -70,7 +70,7 @@ def test_softmax_and_sigmoid_stand_nowhere_else() -> None:
     source = Path(bertie.scores.__file__).parent
     powers = re.compile(r"np\.exp\(|softmax\(|\bsigmoid\(|logaddexp")
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if powers.search(path.read_text())}
-    # calibrate.py searches the temperature on a logarithmic scale, attention.py and lean.py weigh tokens, loss.py compares
-    # a student with its teacher, and describe.py writes an example for tools that do not have Bertie: none is a score.
+    # calibrate.py searches the temperature on a logarithmic scale, attention.py and lean.py weigh tokens, loss.py
+    # compares a student with its teacher, describe.py writes an example for other tools: none is a score.
     weighing = {"evaluate/calibrate.py", "train/attention.py", "export/lean.py", "train/loss.py"}
     assert found == {"scores.py", "export/targets/describe.py"} | weighing
