@@ -9,7 +9,7 @@
      ├─ BundleError                   4   500   a model cannot be used
      │   ├─ BundleNotFound            4   404   no run, bundle or archive there
      │   ├─ BundleDamaged             4   500   a file is missing, changed or does not parse
-     │   ├─ BundleUnusable            4   500   whole, but nothing in it runs here: a library or instructions are missing
+     │   ├─ BundleUnusable            4   500   whole, but needs instructions or a library that are not here
      │   ├─ BundleTooNew              4   500   written by a newer Bertie than this one
      │   └─ ProbeFailed               4   500   it loads, but does not score its probe as it did when written
      ├─ ExportError                   5   500   a trained model could not be turned into a bundle
