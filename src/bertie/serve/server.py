@@ -78,6 +78,7 @@ async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncI
 
 def _load(model: Path, settings: ServeSettings) -> Classifier:
     classifier = load(model, threads=settings.threads)
+    classifier.warm()
     for words in WARM_LENGTHS:
         text = "warm " * words
         classifier.predict([(text, text) if classifier.pairs else text])
