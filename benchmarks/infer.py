@@ -206,12 +206,19 @@ def limit(work: Path, texts: list[str], rates: dict[str, Any], found: dict[str, 
     lengths = encoder.encode(texts).lengths.tolist()
     shape = json.loads((work / "run" / "checkpoint" / "config.json").read_text(encoding="utf-8"))
     counted = {"all": ceiling.operations(lengths, shape), "needed": ceiling.needed(lengths, shape)}
-    library, rate = max(rates[variant.precision].items(), key=lambda item: float(item[1]))
+    best = {precision: max(of.values()) for precision, of in rates.items()}
+    share = {variant.precision: 1.0}
+    if variant.engine == "openvino" and variant.precision.startswith("int8"):
+        quantized = ceiling.quantized_share(folder / variant.file)
+        share = {"int8": quantized, "bf16" if "bf16" in variant.precision else "fp32": 1 - quantized}
+    # Each part of the operations at the best rate of its precision.
+    rate = 1 / sum(part / best[precision] for precision, part in share.items())
     answer = {
         "gops": rates,
         "precision": variant.precision,
         "variant": variant.name,
-        "library": library,
+        "share_of_operations": share,
+        "rate_gops": rate,
         "tokens_a_text": float(np.mean(lengths)),
         "mflop_a_text": {name: value / 1e6 for name, value in counted.items()},
         "ceiling_texts_per_s": {name: 1e9 * rate / value for name, value in counted.items()},
@@ -260,11 +267,10 @@ def main() -> None:
     record: dict[str, Any] = {"benchmark": "infer", "machine": describe(), "rounds": given.rounds}
     record |= {"requirements": REQUIREMENTS, "notes": {name: one.note for name, one in CONTESTANTS.items()}}
     record |= prepare(work, given)
-    dev = read(work / "cola" / "cola_public" / "raw" / "in_domain_dev.tsv", SETTINGS)
-    texts, truth = (
-        [str(text) for text in dev.texts][: given.texts],
-        [str(*labels) for labels in dev.labels][: given.texts],
-    )
+    raw_files = work / "cola" / "cola_public" / "raw"
+    devs = [read(raw_files / f"{domain}_dev.tsv", SETTINGS) for domain in ("in_domain", "out_of_domain")]
+    texts = [str(text) for dev in devs for text in dev.texts][: given.texts]
+    truth = [str(*labels) for dev in devs for labels in dev.labels][: given.texts]
     with alone(given.lock):
         before = json.loads(_module(Path(sys.executable), "ceiling"))
     taken, failed = rounds(work, texts, given)

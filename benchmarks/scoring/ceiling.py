@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,18 @@ def needed(lengths: list[int], shape: dict[str, Any]) -> float:
     tokens = np.asarray(lengths, dtype=np.float64)
     spared = (tokens - 1) * (2 * (2 * width**2 + 2 * width * wide) + 4 * width * tokens)
     return operations(lengths, shape) - float(np.mean(spared))
+
+
+def quantized_share(model: Path) -> float:
+    """Return the share of the weights of a model of OpenVINO's whose products are in int8."""
+    import openvino
+
+    sizes = {True: 0, False: 0}
+    for node in openvino.Core().read_model(model).get_ordered_ops():
+        if node.get_type_name() == "MatMul" and node.input_value(1).get_partial_shape().is_static:
+            rows, columns = node.input_value(1).get_shape()[-2:]
+            sizes[node.input_value(0).get_node().get_type_name() == "FakeQuantize"] += rows * columns
+    return sizes[True] / sum(sizes.values())
 
 
 def _rate(run: Callable[[], Any]) -> float:

@@ -52,6 +52,7 @@ def infer(record: dict[str, Any]) -> str:
         "by round",
     ]
     flop = most["mflop_a_text"]
+    parts = ", ".join(f"{100 * part:.0f} % {precision}" for precision, part in most["share_of_operations"].items())
     rates = [
         [precision, by, f"{rate:,.0f}", f"{1e3 * rate / flop['all']:,.0f}"]
         for precision, of in most["gops"].items()
@@ -74,8 +75,8 @@ rounds. The agreement is that with the labels of the fp32 model in PyTorch, alon
 
 A text has {most["tokens_a_text"]:.1f} tokens and takes {flop["all"]:.0f} MFLOP: 2 for each weight of the layers and
 each token, and 4 · tokens² · width a layer for attention. {flop["needed"]:.0f} are left without what no label needs,
-the last layer's other tokens. The best product of 2048³ that this machine gave in the precision of the chosen variant,
-{most["variant"]} ({most["precision"]}), allows {most["ceiling_texts_per_s"]["all"]:,.0f} texts/s. Bertie reaches
+the last layer's other tokens. The best products of 2048³ that this machine gave in the precisions of the chosen variant,
+{most["variant"]} ({parts}), allow {most["ceiling_texts_per_s"]["all"]:,.0f} texts/s. Bertie reaches
 {100 * share["all"]:.0f} % of it; {100 * share["needed"]:.0f} % where only what is needed counts.
 
 {table(["precision", "product by", "10⁹ operations/s", "texts/s"], rates)}

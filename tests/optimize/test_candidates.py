@@ -10,14 +10,19 @@ import numpy as np
 import openvino
 import pytest
 
+from bertie.bundle.manifest import Variant
 from bertie.config import DataSettings
 from bertie.data.examples import read
 from bertie.optimize import candidate as module
 from bertie.optimize.candidate import Candidate, Source, calibration, fast_sets, program_lengths
 from bertie.optimize.candidates import CANDIDATES
+from bertie.optimize.onnx_gpu import OnnxCuda, OnnxTensorRt
 from bertie.optimize.openvino_int8 import GELU_LEAST, after_gelu, unsigned_gelu
 from bertie.runtime import cpu, engine
 from bertie.tokens import TextEncoder, TextLimits, Tokens
+
+TensorRt = OnnxTensorRt()
+NEED_HARDWARE = {"openvino-bf16", "onnx-cuda-fp16", "onnx-tensorrt-fp16"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def logits(source: Source, path: Path, variant: Any) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
 @pytest.mark.filterwarnings("ignore")  # what quantizing libraries say about themselves
 def test_each_computes_nearly_what_the_model_does(candidate: Candidate, source: Source, tmp_path: Path) -> None:
-    if candidate.name == "openvino-bf16" and candidate.lacks(source):
+    if candidate.name in NEED_HARDWARE and candidate.lacks(source):
         pytest.skip(candidate.lacks(source))
     assert candidate.lacks(source) == ""
     variant = candidate.build(source, tmp_path)
@@ -61,10 +66,29 @@ def test_each_says_what_it_lacks(candidate: Candidate, source: Source, monkeypat
     assert candidate.lacks(source)
 
 
+@pytest.mark.filterwarnings("ignore")  # what the library says about its own insides
+def test_the_graph_for_gpus_computes_nearly_what_the_model_does(source: Source, tmp_path: Path) -> None:
+    """On the CPU, which computes fp16 too, slowly: what is measured is the graph, not the GPU."""
+    assert OnnxCuda().lacks(source) == TensorRt.lacks(source).replace(", and TensorRT", "")
+    variant = OnnxCuda().build(source, tmp_path)
+    assert (variant.device, variant.precision) == ("cuda", "fp16")
+    found = logits(source, tmp_path / variant.file, variant.model_copy(update={"device": "cpu"}))
+    reference = Variant(name="onnx-fp32", file=source.model.name, engine="onnxruntime", precision="fp32")
+    wanted = logits(source, source.model, reference)
+    assert 0 < np.abs(found - wanted).max() < 0.02
+    assert (tmp_path / variant.weights).stat().st_size < 0.6 * source.model.with_name("model.onnx.data").stat().st_size
+
+
+def test_tensorrt_takes_the_portable_graph_and_its_weights(source: Source, tmp_path: Path) -> None:
+    variant = TensorRt.build(source, tmp_path)
+    assert (variant.device, variant.weights) == ("tensorrt", "model.onnx.data")
+    assert (tmp_path / variant.file).read_bytes() == source.model.read_bytes()
+
+
 def test_static_quantization_needs_texts(source: Source) -> None:
     bare = Source(source.model, [], ())
     lacking = {candidate.name for candidate in CANDIDATES if "texts" in candidate.lacks(bare)}
-    assert lacking == {"onnx-int8-static", "openvino-int8", "openvino-int8-mixed", "openvino-int8-guarded"}
+    assert lacking == {"onnx-int8-static", "openvino-int8", "openvino-int8-mixed"}
 
 
 def test_names_are_unique_and_rescues_name_earlier_ones() -> None:
@@ -113,12 +137,11 @@ def tokens(lengths: list[int]) -> Tokens:
     return Tokens(ids, ids.astype(np.int8), starts, rows, np.zeros(len(lengths), dtype=np.bool_))
 
 
-def test_programs_are_made_for_the_lengths_that_occur() -> None:
-    found = program_lengths(tokens([7, 8, 9, 10, 11, 12, 13, 20, 30, 33] * 20))
-    assert found == tuple(sorted(set(found)))
-    assert all(length % module.PROGRAM_STEP == 0 for length in found)
-    assert 1 < len(found) <= module.PROGRAMS
-    assert found[-1] >= 30
+def test_programs_are_made_for_the_lengths_that_pad_least() -> None:
+    assert program_lengths(tokens([7, 8, 9, 10, 11, 12, 13, 14, 30, 33])) == (16, 40)
+    assert program_lengths(tokens([30, 30, 31])) == (32,)
+    assert program_lengths(tokens([8])) == (8,)
+    assert program_lengths(tokens([64, 5, 5])) == (8, 64)
 
 
 def test_long_texts_need_no_programs() -> None:

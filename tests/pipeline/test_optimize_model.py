@@ -29,7 +29,7 @@ def settings(**wanted: Any) -> OptimizeSettings:
 
 
 def optimize(model: Path, out: Path, **wanted: Any) -> dict[str, Any]:
-    request = {name: wanted.pop(name) for name in ("data", "overwrite") if name in wanted}
+    request = {name: wanted.pop(name) for name in ("data", "overwrite", "calibrate") if name in wanted}
     return optimize_model(Request(model, out, settings(**wanted), **request), QUIET)
 
 
@@ -133,6 +133,16 @@ def test_a_candidate_that_lacks_something_is_skipped_with_the_reason(
     result = optimize(tiny_bundle, tmp_path / "out", candidates="openvino-int8", data=data)
     assert result["candidates"][1]["skipped"]
     assert "no texts to calibrate" in result["candidates"][1]["why"]
+
+
+@pytest.mark.filterwarnings("ignore")  # what quantizing libraries say about themselves
+def test_a_bundle_is_quantized_on_texts_without_labels(tiny_bundle: Path, tiny_run: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "mine.txt"
+    texts.write_text("where is my parcel\n\ni love it\n")
+    data = tiny_run / "splits" / "test.jsonl"
+    result = optimize(tiny_bundle, tmp_path / "out", candidates="onnx-int8-static", data=data, calibrate=texts)
+    assert not result["candidates"][1]["skipped"]
+    assert result["candidates"][1]["p50_ms"] > 0
 
 
 def test_a_bundle_without_texts_asks_for_some(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import bertie
 from bertie.bundle.manifest import Manifest, Variant
 from bertie.errors import BundleDamaged, BundleUnusable
 from bertie.runtime import cpu, engine
+from bertie.runtime.onnx_engine import OnnxEngine
 from bertie.runtime.openvino_engine import HOT, OpenVinoEngine
 
 Inputs = dict[str, np.ndarray[Any, np.dtype[np.int64]]]
@@ -181,3 +182,20 @@ def test_predicting_through_openvino_imports_nothing_heavy(graph: Path) -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_machine_without_the_gpu_takes_the_portable_variant_and_says_so(
+    with_variant: Callable[..., Path], device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = with_variant(device=device, precision="fp16")
+    with caplog.at_level(logging.WARNING, "bertie"):
+        assert bertie.load(folder).predict(["where is my parcel"])
+    assert "needs an NVIDIA GPU" in caplog.text
+    assert "onnx-fp32 answers in its place" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_does_not_start_is_no_cpu_in_disguise(graph: Path) -> None:
+    with pytest.raises(BundleUnusable, match="made for cuda"):
+        OnnxEngine(graph, 1, device="cuda")

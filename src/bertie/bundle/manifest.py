@@ -22,7 +22,8 @@ FORMAT = 2
 FILE = "manifest.json"
 
 
-Precision: TypeAlias = Literal["fp32", "bf16", "int8", "int8+bf16"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "int8+bf16"]
+Device: TypeAlias = Literal["cpu", "cuda", "tensorrt"]
 
 
 class _Part(BaseModel):
@@ -57,6 +58,8 @@ class Variant(_Part):
     file: str
     engine: Literal["onnxruntime", "openvino"]
     precision: Precision
+    device: Device = "cpu"
+    """What it runs on; "tensorrt" is an NVIDIA GPU too."""
     needs: tuple[str, ...] = ()
     """Instruction sets without which it is slow or wrong; one of them suffices."""
     lengths: tuple[int, ...] = ()

@@ -21,6 +21,10 @@ def optimize(
         Path | None,
         typer.Option(help="Labelled texts that the model has not learned from; a run has kept some.", metavar="FILE"),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Texts like those to come, without labels, for int8; a run has its own.", metavar="FILE"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -31,7 +35,7 @@ def optimize(
     """
     from bertie.pipeline.optimize_model import Request, optimize_model  # noqa: PLC0415 - keeps --help fast
 
-    result = optimize_model(Request(model, out, settings, data, data_settings, overwrite), talk(quiet=quiet))
+    result = optimize_model(Request(model, out, settings, data, data_settings, calibrate, overwrite), talk(quiet=quiet))
     if json:
         put(result)
         return

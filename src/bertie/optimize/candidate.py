@@ -25,10 +25,9 @@ BATCH_TEXTS = 16
 CALIBRATION_TOKENS = 40_000
 """Enough for ranges that no longer move: at CoLA's lengths, as with four times as many."""
 
-PROGRAMS = 5
 LONGEST_PROGRAM = 64
-"""Programs for single texts of a known length: how many, and up to which length they save a fair share of the time."""
-PROGRAM_STEP = 4
+PROGRAM_STEP = 8
+"""Up to which length a program for single texts of a known length saves a fair share of the time; the lengths' step."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,17 @@ def _of_one_length(tokens: Tokens, windows: NDArray[np.int64]) -> Iterator[NDArr
 
 
 def program_lengths(tokens: Tokens) -> tuple[int, ...]:
-    """Return the lengths that are worth programs: quantiles of the short windows, rounded up."""
+    """Return the one or two lengths that are worth programs, those with which short texts need the least padding.
+
+    Not more: each program has weights of its own, and the processor's cache holds one or two.
+    """
     short = tokens.lengths[tokens.lengths <= LONGEST_PROGRAM]
     if 2 * len(short) < len(tokens.lengths):
         return ()
-    wanted = np.quantile(short, np.arange(1, PROGRAMS + 1) / PROGRAMS - 0.5 / PROGRAMS**2, method="higher")
-    return tuple(sorted({int(-(-length // PROGRAM_STEP) * PROGRAM_STEP) for length in wanted}))
+    longest = int(-(-short.max() // PROGRAM_STEP) * PROGRAM_STEP)
+    shorter = range(PROGRAM_STEP, longest + 1, PROGRAM_STEP)
+    best = min(shorter, key=lambda length: int(np.where(short <= length, length, longest).sum()))
+    return tuple(sorted({best, longest}))
 
 
 def fast_sets(known: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bertie.optimize.candidate import Candidate
 from bertie.optimize.onnx_fused import OnnxFused
+from bertie.optimize.onnx_gpu import OnnxCuda, OnnxTensorRt
 from bertie.optimize.onnx_int8_dynamic import OnnxInt8Dynamic
 from bertie.optimize.onnx_int8_static import OnnxInt8Static
 from bertie.optimize.openvino_float import OpenVinoFloat
-from bertie.optimize.openvino_int8 import OpenVinoInt8, OpenVinoInt8Guarded, OpenVinoInt8Mixed
+from bertie.optimize.openvino_int8 import OpenVinoInt8, OpenVinoInt8Mixed
 
 CANDIDATES: tuple[Candidate, ...] = (
     OnnxFused(),
@@ -18,5 +19,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     OpenVinoFloat("bf16"),
     OpenVinoInt8(),
     OpenVinoInt8Mixed(),
-    OpenVinoInt8Guarded(),
+    OnnxCuda(),
+    OnnxTensorRt(),
 )

@@ -23,7 +23,7 @@ from bertie.bundle.read import opened, verify
 from bertie.bundle.write import complete
 from bertie.config import DataSettings, OptimizeSettings
 from bertie.data.check import check
-from bertie.data.examples import Examples
+from bertie.data.examples import Examples, read
 from bertie.errors import BertieError, DataError, UsageError, nearest
 from bertie.evaluate.optimize_report import write_optimize_report
 from bertie.optimize.candidate import Candidate, Source, calibration, program_lengths
@@ -52,6 +52,8 @@ class Request:
     data: Path | None = None
     """Labelled texts that the model has not seen; a run brings its own."""
     data_settings: DataSettings = field(default_factory=DataSettings)
+    calibrate: Path | None = None
+    """Texts like those to come, to measure ranges of values on; a run brings its own. Labels are not read."""
     overwrite: bool = False
 
 
@@ -134,7 +136,7 @@ def _trial(folder: Path, request: Request, work: Path, price: Machine | None, ta
     talk.say(f"comparing on {len(held_out)} texts that the model has not learned from")
     source = Source(
         folder / portable.file,
-        calibration(encoder, _training_texts(request.model)),
+        calibration(encoder, _calibration_texts(request, manifest)),
         program_lengths(encoder.encode(held_out.texts)),
     )
     trained = classifier.predict_proba(held_out.texts)
@@ -168,12 +170,16 @@ def _held_out(request: Request, manifest: Manifest, talk: Talk) -> Examples:
     return rows
 
 
-def _training_texts(model: Path) -> list[Text]:
-    """Return the training texts of a run; nothing for a bundle."""
-    file = model / "splits" / "train.jsonl"
+def _calibration_texts(request: Request, manifest: Manifest) -> list[Text]:
+    """Return the texts given for it, or a run's training texts; nothing for a bundle."""
+    if request.calibrate is not None:
+        given = read(request.calibrate, request.data_settings, labelled=False)
+        same_shape(given, pairs=manifest.input.pairs)
+        return [text for text in given.texts if any(text)]
+    file = request.model / "splits" / "train.jsonl"
     if not file.is_file():
         return []
-    return list(read_files([file], DataSettings(text_column="text", label_column="label"))[0][0].texts)
+    return list(read(file, DataSettings(text_column="text"), labelled=False).texts)
 
 
 def _reference(trial: _Trial, talk: Talk) -> dict[str, Any]:
@@ -284,7 +290,8 @@ def _finish(trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, 
 def _compose(trial: _Trial, tried: Path, stage: Path, facts: dict[str, Any]) -> None:
     manifest = Manifest.from_file(tried / FILE)
     variants = [one for one in manifest.variants if one.name == manifest.chosen or trial.request.settings.portable]
-    dropped = {name for one in manifest.variants if one not in variants for name in one.files}
+    needed = {name for one in variants for name in one.files}
+    dropped = {name for one in manifest.variants for name in one.files} - needed
     for name in sorted({*manifest.files} - dropped):
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(tried / name, stage / name)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertie.bundle.manifest import Manifest, Variant
+from bertie.bundle.manifest import Device, Manifest, Variant
 from bertie.errors import BundleUnusable
 from bertie.runtime import cpu
 
@@ -30,7 +30,7 @@ class Engine(Protocol):
 def _onnxruntime(path: Path, variant: Variant, threads: int, digest: str) -> Engine:
     from bertie.runtime.onnx_engine import OnnxEngine  # noqa: PLC0415 - a bundle needs one engine, not all
 
-    return OnnxEngine(path, threads)
+    return OnnxEngine(path, threads, device=variant.device, digest=digest)
 
 
 def _openvino(path: Path, variant: Variant, threads: int, digest: str) -> Engine:
@@ -77,6 +77,22 @@ def lacks(variant: Variant) -> str:
     """Return what this machine lacks for a variant, as half a sentence; nothing if it lacks nothing."""
     if find_spec(variant.engine) is None:
         return f"the variant {variant.name} needs the package {variant.engine} (pip install 'bertie[{variant.engine}]')"
+    if why := no_device(variant.device):
+        return f"the variant {variant.name} {why}"
     if variant.needs and not set(variant.needs) & cpu.instruction_sets():
         return f"the variant {variant.name} is made for a CPU with {' or '.join(variant.needs)}, which this one lacks"
     return ""
+
+
+def no_device(device: Device) -> str:
+    """Return what keeps ONNX Runtime from a device, as half a sentence; nothing if it has what drives it."""
+    if device == "cpu":
+        return ""
+    import onnxruntime  # noqa: PLC0415 - a bundle needs one engine, not all
+
+    from bertie.runtime.onnx_engine import PROVIDERS  # noqa: PLC0415 - likewise
+
+    if PROVIDERS[device] in onnxruntime.get_available_providers():
+        return ""
+    needed = "the package onnxruntime-gpu in the place of onnxruntime" + (", and TensorRT" * (device == "tensorrt"))
+    return f"needs an NVIDIA GPU and {needed}"

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from bertie.errors import BundleDamaged
+from bertie import disk
+from bertie.bundle.manifest import Device
+from bertie.errors import BundleDamaged, BundleUnusable
+
+PROVIDERS: dict[Device, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+"""What ONNX Runtime calls that which computes."""
 
 
 class OnnxEngine:
     """A session of ONNX Runtime; weights beside the graph are mapped, so that processes share them."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, device: Device = "cpu", digest: str = "") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -23,9 +32,16 @@ class OnnxEngine:
         # Waiting threads would burn the cores that the server's other work needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=_providers(device, digest))
         except Exception as error:  # the library's errors have no common type of their own
             raise BundleDamaged(f"{path} cannot be loaded as an ONNX model: {type(error).__name__}.") from error
+        # Where a driver or library is missing, ONNX Runtime goes on with the next provider, and only logs it.
+        if self._session.get_providers()[0] != PROVIDERS[device]:
+            raise BundleUnusable(
+                f"{path.name} is made for {device}, which ONNX Runtime could not start here.",
+                expected="an NVIDIA GPU that nvidia-smi lists, and the CUDA and cuDNN that onnxruntime-gpu needs",
+                hint="optimize the model again on a machine like this one, with bertie optimize",
+            )
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -36,3 +52,16 @@ class OnnxEngine:
     def warm(self) -> None:
         """Run one window."""
         self.run({name: np.ones((1, 8), dtype=np.int64) for name in self._inputs})
+
+
+def _providers(device: Device, digest: str) -> list[Any]:
+    """Return what may compute, the best first."""
+    if device == "cpu":
+        return [PROVIDERS["cpu"]]
+    if device == "cuda":
+        return [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+    settings: dict[str, Any] = {"trt_fp16_enable": True}
+    if digest and (home := disk.cache("tensorrt")) is not None:
+        # Building takes minutes; TensorRT itself sees to it that what it kept fits the GPU and its own version.
+        settings |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(home / digest)}
+    return [(PROVIDERS["tensorrt"], settings), PROVIDERS["cuda"], PROVIDERS["cpu"]]
