@@ -75,8 +75,8 @@ rounds. The agreement is that with the labels of the fp32 model in PyTorch, alon
 
 A text has {most["tokens_a_text"]:.1f} tokens and takes {flop["all"]:.0f} MFLOP: 2 for each weight of the layers and
 each token, and 4 · tokens² · width a layer for attention. {flop["needed"]:.0f} are left without what no label needs,
-the last layer's other tokens. The best products of 2048³ that this machine gave in the precisions of the chosen variant,
-{most["variant"]} ({parts}), allow {most["ceiling_texts_per_s"]["all"]:,.0f} texts/s. Bertie reaches
+the last layer's other tokens. The best products of 2048³ that this machine gave, in the precisions of the chosen
+variant, {most["variant"]} ({parts}), allow {most["ceiling_texts_per_s"]["all"]:,.0f} texts/s. Bertie reaches
 {100 * share["all"]:.0f} % of it; {100 * share["needed"]:.0f} % where only what is needed counts.
 
 {table(["precision", "product by", "10⁹ operations/s", "texts/s"], rates)}

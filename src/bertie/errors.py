@@ -22,6 +22,8 @@
      │   ├─ RequestUnsupported        2   415   a content type that is not known here
      │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
      ├─ NotReady                      9   503   the server is loading or shutting down
+     ├─ Overloaded                    9   429   more waits than can be answered in time; see Retry-After
+     ├─ DeadlinePassed                9   504   the answer was not ready within the time allowed for it
      ├─ BenchError                   10   500   the process that measures a model died, or took too long
      ├─ Preempted                    75   503   the machine is taken away (SIGTERM); all is saved, and can be resumed
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
@@ -163,6 +165,18 @@ class NotReady(BertieError):
     """The server is still loading, or already shutting down."""
 
     exit_code, http_status = 9, 503
+
+
+class Overloaded(BertieError):
+    """More requests wait than can be answered in time."""
+
+    exit_code, http_status = 9, 429
+
+
+class DeadlinePassed(BertieError):
+    """The answer was not ready within the time that is allowed for it."""
+
+    exit_code, http_status = 9, 504
 
 
 class BenchError(BertieError):

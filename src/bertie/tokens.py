@@ -103,7 +103,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[Text]) -> Tokens:
         """Return the tokens of all texts. Raises RequestInvalid for a text that is no valid Unicode."""
-        return _join(self._flatten(self._windows(chunk)) for chunk in _chunks(texts))
+        return join(self._flatten(self._windows(chunk)) for chunk in _chunks(texts))
 
     def count(self, texts: Sequence[Text]) -> NDArray[np.int64]:
         """Return how many tokens each text has as a whole, special tokens included."""
@@ -204,8 +204,13 @@ def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
         yield chunk
 
 
-def _join(parts: Iterable[Tokens]) -> Tokens:
+def join(parts: Iterable[Tokens]) -> Tokens:
     """Put parts together in buffers that grow, so that the tokens never stand in memory twice."""
+    parts = iter(parts)
+    first, second = next(parts, None), next(parts, None)
+    if first is not None and second is None:
+        return first
+    parts = chain((part for part in (first, second) if part is not None), parts)
     ids, types, starts, rows, truncated = bytearray(), bytearray(), bytearray(bytes(8)), bytearray(), bytearray()
     tokens = texts = 0
     for part in parts:

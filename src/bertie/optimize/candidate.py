@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Source:
     """Inputs of batches of training texts, each of one length, so that no padding is measured; may be empty."""
     lengths: tuple[int, ...]
     """Lengths for which programs of their own pay."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What one candidate has measured and another may use."""
 
 
 class Candidate(Protocol):
@@ -85,7 +87,7 @@ def program_lengths(tokens: Tokens) -> tuple[int, ...]:
     if 2 * len(short) < len(tokens.lengths):
         return ()
     longest = int(-(-short.max() // PROGRAM_STEP) * PROGRAM_STEP)
-    shorter = range(PROGRAM_STEP, longest + 1, PROGRAM_STEP)
+    shorter = range(longest, 0, -PROGRAM_STEP)  # the longest first: where all are equal, one program will do
     best = min(shorter, key=lambda length: int(np.where(short <= length, length, longest).sum()))
     return tuple(sorted({best, longest}))
 

@@ -18,7 +18,8 @@ CANDIDATES: tuple[Candidate, ...] = (
     OpenVinoFloat("fp32"),
     OpenVinoFloat("bf16"),
     OpenVinoInt8(),
-    OpenVinoInt8Mixed(),
+    OpenVinoInt8Mixed("openvino-int8-mixed", rescues="openvino-int8", shift=0.8),
+    OpenVinoInt8Mixed("openvino-int8-mixed-more", rescues="openvino-int8-mixed", shift=0.5),
     OnnxCuda(),
     OnnxTensorRt(),
 )

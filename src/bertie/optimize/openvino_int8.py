@@ -17,9 +17,6 @@ from bertie.optimize.openvino_float import saved
 GELU_LEAST = 0.17
 """GELU is never below -0.17. Raised by that much its values have no sign, and int8 has twice as many steps for them."""
 
-NOISE_KEPT = 0.5
-"""Share of what int8 shifts the logits by, on average, that the mixed variant may leave."""
-
 SEARCH_BATCHES = 64
 """Batches of calibration texts on which the parts of the model are compared: 1,000 texts, seconds for a part."""
 
@@ -59,22 +56,20 @@ class OpenVinoInt8Mixed(OpenVinoInt8):
     """As above, but the parts of the model that int8 serves worst stay in bf16, or fp32 where the processor lacks it.
 
     Which they are is measured on calibration texts: how far the logits move when one part alone is quantized. What the
-    parts do to the logits is nearly independent, so that squares add up.
+    parts do to the logits is nearly independent, so that squares add up. As many parts stay as it takes to leave no
+    more than `shift` of what int8 everywhere shifts the logits by.
     """
 
-    name = "openvino-int8-mixed"
-    rescues = "openvino-int8"
+    def __init__(self, name: str, rescues: str, shift: float) -> None:
+        super().__init__()
+        self.name, self.rescues, self.shift = name, rescues, shift
 
     def _kept(self, model: Any, found: dict[str, Part], source: Source) -> list[str]:
-        batches = source.calibration[:SEARCH_BATCHES]
-        wanted = _logits(model, batches)
-        products = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
-        noise = {}
-        for name, part in found.items():
-            alone = quantize(model.clone(), batches, [one for one in products if one not in part.products])
-            noise[name] = float(np.abs(_logits(alone, batches) - wanted).mean()) ** 2
+        noise = source.notes.setdefault("squared shift of each part", {})
+        if not noise:
+            noise |= _squared_shifts(model, found, source.calibration[:SEARCH_BATCHES])
         kept: list[str] = []
-        left, allowed = sum(noise.values()), NOISE_KEPT**2 * sum(noise.values())
+        left, allowed = sum(noise.values()), self.shift**2 * sum(noise.values())
         for name in sorted(found, key=lambda name: noise[name] / found[name].weights, reverse=True):
             if left <= allowed:
                 break
@@ -107,6 +102,17 @@ def parts(model: Any) -> dict[str, Part]:
             part.weights += node.input_value(1).get_node().data.size
         layer += name in after
     return found
+
+
+def _squared_shifts(model: Any, found: dict[str, Part], batches: Sequence[Inputs]) -> dict[str, float]:
+    """Return, for each part quantized alone, the square of how far the logits move on average."""
+    products = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
+    wanted = _logits(model, batches)
+    answer = {}
+    for name, part in found.items():
+        alone = quantize(model.clone(), batches, [one for one in products if one not in part.products])
+        answer[name] = float(np.abs(_logits(alone, batches) - wanted).mean()) ** 2
+    return answer
 
 
 def _product_before(node: Any) -> str:

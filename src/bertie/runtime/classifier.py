@@ -16,7 +16,7 @@ from bertie.bundle.read import opened, verify
 from bertie.errors import RequestInvalid
 from bertie.runtime.engine import Engine, pick, start
 from bertie.scores import Array, Decision, Prediction, predictions, probabilities
-from bertie.tokens import Text, TextEncoder, by_length, pooled
+from bertie.tokens import Text, TextEncoder, Tokens, by_length, pooled
 
 MAX_ROWS = 256
 MAX_CELLS = 4096
@@ -41,14 +41,28 @@ class Classifier:
 
     def logits(self, texts: Sequence[Text]) -> NDArray[np.float32]:
         """Return the model's raw scores, [texts, labels]."""
-        self._refuse(texts)
         if not texts:
+            self._refuse(texts)
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        tokens = self._encoder.encode(texts)
+        tokens = self.encode(texts)
         logits = np.empty((len(tokens.rows), len(self.labels)), dtype=np.float32)
         for windows in by_length(tokens.lengths, MAX_ROWS, MAX_CELLS, ENOUGH):
-            logits[windows] = self._engine.run(tokens.pad(windows, self._encoder.pad_id))
+            logits[windows] = self.run(tokens.pad(windows, self.pad_id))
         return pooled(logits, tokens.rows, len(texts))
+
+    def encode(self, texts: Sequence[Text]) -> Tokens:
+        """Return the tokens of texts. Raises RequestInvalid for what is no text, or no pair of texts."""
+        self._refuse(texts)
+        return self._encoder.encode(texts)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that shorter windows of a batch are filled up with."""
+        return self._encoder.pad_id
+
+    def run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Return logits [windows, labels] of one batch of padded windows, as `Tokens.pad` makes them."""
+        return self._engine.run(inputs)
 
     def predict_proba(self, texts: Sequence[Text]) -> Array:
         """Return probabilities [texts, labels]; rows add up to 1 where a text has one label."""
@@ -60,8 +74,7 @@ class Classifier:
 
     def truncated(self, texts: Sequence[Text]) -> int:
         """Return how many of the texts are longer than the model reads."""
-        self._refuse(texts)
-        return int(self._encoder.encode(texts).truncated.sum())
+        return int(self.encode(texts).truncated.sum())
 
     def warm(self) -> None:
         """Do now what would slow the first answers down: a server's first users should not pay for it."""

@@ -1,0 +1,165 @@
+"""Which windows run together. Requests wait here; the next batch is formed the moment the model is free.
+
+No thread, no timer and no clock: who calls says what time it is. A batch always holds a window of the oldest request,
+and besides it the windows with which the model computes most tokens in the least time: those of like lengths, because
+shorter ones are padded, and as many as a model call takes well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertie.errors import DeadlinePassed, Overloaded
+from bertie.tokens import Tokens, join
+
+OVERHEAD = 64
+"""What a model call takes beyond its tokens, in tokens: about a millisecond on the CPUs it was measured on."""
+
+MAX_ROWS = 256
+"""Windows of one model call."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request: its windows, which of them still wait, and the logits of those that have run."""
+
+    tokens: Tokens
+    logits: NDArray[np.float32]  # [windows, labels]
+    deadline: float
+    """When nobody waits for the answer any more, in the caller's time."""
+    notify: Callable[[], None]
+    """Called once, when `error` or all logits are there."""
+    error: Exception | None = None
+    gone: bool = False
+    """Whether the client has left."""
+    waiting: NDArray[np.bool_] = field(init=False)
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = np.ones(len(self.tokens.rows), dtype=np.bool_)
+        self.left = len(self.tokens.rows)
+
+    @property
+    def size(self) -> int:
+        """Tokens of all its windows."""
+        return int(self.tokens.starts[-1])
+
+    def end(self, error: Exception | None = None) -> None:
+        """Tell who waits, unless that has happened."""
+        if self.left >= 0:
+            self.error, self.left = error, -1
+            self.notify()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one model call computes: some windows of some jobs, in this order."""
+
+    parts: tuple[tuple[Job, NDArray[np.int64]], ...]
+
+    def inputs(self, pad_id: int) -> dict[str, NDArray[np.int64]]:
+        """Return the model's inputs, [windows, longest window]."""
+        whole = join(job.tokens for job, _ in self.parts)
+        firsts = np.cumsum([0, *(len(job.tokens.rows) for job, _ in self.parts)])
+        places = [first + windows for first, (_, windows) in zip(firsts[:-1], self.parts, strict=True)]
+        return whole.pad(np.concatenate(places), pad_id)
+
+    def halves(self) -> tuple[Batch, ...]:
+        """Return two batches of half the jobs each; nothing for one job."""
+        middle = len(self.parts) // 2
+        return (Batch(self.parts[:middle]), Batch(self.parts[middle:])) if middle else ()
+
+    def fill(self, logits: NDArray[np.float32]) -> None:
+        """Give each job its rows, and tell those that have all."""
+        start = 0
+        for job, windows in self.parts:
+            job.logits[windows] = logits[start : start + len(windows)]
+            start += len(windows)
+            if job.left > 0:
+                job.left -= len(windows)
+                if not job.left:
+                    job.end()
+
+    def fail(self, error: Exception) -> None:
+        """Tell all jobs that there will be no answer."""
+        for job, _ in self.parts:
+            job.end(error)
+
+
+class Waiting:
+    """The jobs that wait, oldest first, at most so many tokens of them. Not safe to call from several threads."""
+
+    def __init__(self, *, batch_tokens: int) -> None:
+        self.batch_tokens = batch_tokens
+        self.jobs: list[Job] = []
+        self.tokens = 0
+        """Tokens that wait."""
+
+    def put(self, job: Job, *, room: float) -> None:
+        """Let a job wait. Raises Overloaded if more than `room` tokens would; where nothing waits, any job may."""
+        if self.jobs and self.tokens + job.size > room:
+            raise Overloaded(
+                f"{self.tokens} tokens wait already, which is as much as can be answered in time.",
+                hint="try again after the seconds in Retry-After, or start more servers",
+            )
+        self.jobs.append(job)
+        self.tokens += job.size
+
+    def take(self, now: float) -> Batch | None:
+        """Return the next batch, nothing if nothing waits. Jobs that nobody waits for any more are left out."""
+        self._drop(now)
+        if not self.jobs:
+            return None
+        lengths = np.concatenate([job.tokens.lengths[job.waiting] for job in self.jobs])
+        ages = np.repeat(np.arange(len(self.jobs)), [int(job.waiting.sum()) for job in self.jobs])
+        # Of windows of one length the oldest stand last, next to the longer ones, where the choice begins.
+        order = np.lexsort((-ages, lengths))
+        anchor = int(np.flatnonzero(ages[order] == 0)[-1])
+        picked = order[slice(*best_range(lengths[order], anchor, self.batch_tokens))]
+        return self._taken(picked, ages)
+
+    def _taken(self, picked: NDArray[np.int64], ages: NDArray[np.int64]) -> Batch:
+        firsts = np.searchsorted(ages, np.arange(len(self.jobs)))
+        parts = []
+        for age in np.unique(ages[picked]):
+            job = self.jobs[age]
+            windows = np.flatnonzero(job.waiting)[np.sort(picked[ages[picked] == age]) - firsts[age]]
+            job.waiting[windows] = False
+            self.tokens -= int(job.tokens.lengths[windows].sum())
+            parts.append((job, windows))
+        self.jobs = [job for job in self.jobs if job.waiting.any()]
+        return Batch(tuple(parts))
+
+    def _drop(self, now: float) -> None:
+        for job in self.jobs:
+            if job.deadline <= now:
+                job.end(DeadlinePassed("the answer was not ready in time.", hint="send fewer texts, or later"))
+        staying = [job for job in self.jobs if job.left > 0 and not job.gone]
+        if len(staying) < len(self.jobs):
+            self.jobs = staying
+            self.tokens = sum(int(job.tokens.lengths[job.waiting].sum()) for job in staying)
+
+
+def best_range(lengths: NDArray[np.int64], anchor: int, budget: int) -> tuple[int, int]:
+    """Return the range of ascending lengths, with `anchor` in it, that computes most tokens in the least time.
+
+    `anchor` is the last window of its length. A range takes at most MAX_ROWS windows and `budget` padded tokens, one
+    window at least; it begins where a length begins, so that what is left over is not all of one length.
+    """
+    changes = np.flatnonzero(np.diff(lengths)) + 1
+    begins = np.concatenate([[0], changes[changes <= anchor]])
+    lasts = np.concatenate([changes[changes > anchor] - 1, [len(lengths) - 1]])
+    longest = np.maximum(lengths[lasts], 1)
+    rows = np.clip(budget // longest, 1, MAX_ROWS)
+    ends = np.minimum(lasts, anchor + rows - 1)
+    starts = np.maximum(begins[None, :], (ends + 1 - rows)[:, None])
+    sums = np.concatenate([[0], np.cumsum(lengths)])
+    computed = sums[ends + 1][:, None] - sums[starts]
+    worth: NDArray[Any] = computed / (OVERHEAD + (ends[:, None] + 1 - starts) * longest[:, None])
+    end, start = np.unravel_index(int(worth.argmax()), worth.shape)
+    return int(starts[end, start]), int(ends[end]) + 1

@@ -1,0 +1,145 @@
+"""Between requests and the model: one thread computes batch after batch, and the next one forms while it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from anyio import to_thread
+
+from bertie.errors import DeadlinePassed, NotReady
+from bertie.runtime.classifier import Classifier
+from bertie.scores import Prediction, predictions, probabilities
+from bertie.serve.batching import Batch, Job, Waiting
+from bertie.tokens import Text, Tokens, pooled
+
+INLINE_CHARACTERS = 4000
+"""Texts up to this size are tokenized at once, in a tenth of a millisecond or two; a thread would cost as much."""
+
+RATE_MEMORY = 0.05
+"""Weight of the last batch in the running mean of tokens a second."""
+
+FIRST_RATE = 5000.0
+"""Tokens a second before anything has been measured: a slow machine's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The predictions of a request, and the seconds that its phases took."""
+
+    predictions: list[Prediction]
+    phases: dict[str, float]
+
+
+class Scheduler:
+    """Answers requests with a classifier. `classify` belongs to one event loop."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        batch_tokens: int,
+        queue_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.classifier = classifier
+        self.rate = FIRST_RATE
+        """Tokens a second that the model computes while it computes."""
+        self._queue_seconds, self._clock = queue_seconds, clock
+        self._waiting = Waiting(batch_tokens=batch_tokens)
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name="bertie-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait for the model."""
+        return self._waiting.tokens
+
+    @property
+    def seconds(self) -> float:
+        """How long what waits now will take."""
+        return self.tokens / self.rate
+
+    async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
+        """Return one prediction for each text, in order.
+
+        Raises RequestInvalid for what is no text, Overloaded if too much waits already, DeadlinePassed after `timeout`
+        seconds. Where the caller is cancelled, the windows that still wait are not computed.
+        """
+        begun = self._clock()
+        tokens = await self._encoded(texts)
+        encoded = self._clock()
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+        logits = np.empty((len(tokens.rows), len(self.classifier.labels)), dtype=np.float32)
+        job = Job(tokens, logits, begun + timeout, lambda: _call(loop, answered.set))
+        with self._changed:
+            if self._stopped:
+                raise NotReady("the server is shutting down.", hint="send the request to another one")
+            self._waiting.put(job, room=self.rate * self._queue_seconds)
+            self._changed.notify()
+        try:
+            await asyncio.wait_for(answered.wait(), max(0.0, job.deadline - self._clock()))
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"the answer was not ready within {timeout:g} seconds.", hint="send fewer texts, or later"
+            ) from None
+        finally:
+            job.gone = True
+        if job.error is not None:
+            raise job.error
+        computed = self._clock()
+        scores = probabilities(pooled(job.logits, tokens.rows, len(texts)), self.classifier.decision)
+        phases = {"tokenize": encoded - begun, "model": computed - encoded}
+        return Answer(predictions(scores, self.classifier.decision), phases)
+
+    async def _encoded(self, texts: Sequence[Text]) -> Tokens:
+        size = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+        if size <= INLINE_CHARACTERS:
+            return self.classifier.encode(texts)
+        return await to_thread.run_sync(self.classifier.encode, texts)
+
+    def close(self) -> None:
+        """Compute what waits, take nothing new, and end the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (batch := self._waiting.take(self._clock())) is None:
+                    if self._stopped:
+                        return
+                    self._changed.wait()
+            begun = self._clock()
+            tokens = sum(int(job.tokens.lengths[windows].sum()) for job, windows in batch.parts)
+            self._compute(batch)
+            measured = tokens / max(self._clock() - begun, 1e-6)
+            # Small batches say little about how fast large ones are.
+            weight = RATE_MEMORY * min(1.0, tokens / self._waiting.batch_tokens)
+            self.rate += weight * (measured - self.rate)
+
+    def _compute(self, batch: Batch) -> None:
+        """Run the model; where that fails, in halves, so that only the request fails that is at fault."""
+        try:
+            batch.fill(self.classifier.run(batch.inputs(self.classifier.pad_id)))
+        except Exception as error:
+            halves = batch.halves()
+            for half in halves:
+                self._compute(half)
+            if not halves:
+                batch.fail(error)
+
+
+def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
+    """Have a loop call something; a loop that is closed has nobody waiting."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)
