@@ -297,3 +297,9 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
+    name: str = Field("model", pattern=r"^[A-Za-z0-9._-]+$", description="The model's name in the paths of /v2.")
+    timeout_seconds: float = Field(30.0, gt=0, description="Time for an answer; 504 after that.")
+    queue_seconds: float = Field(
+        0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."
+    )
+    batch_tokens: int = Field(1024, ge=1, description="Padded tokens of one model call at most.")

@@ -20,7 +20,11 @@
      ├─ RequestError                  2   400   a request to the server cannot be understood
      │   ├─ RequestTooLarge           2   413   a body or a list over the limit
      │   ├─ RequestUnsupported        2   415   a content type that is not known here
-     │   └─ RequestInvalid            2   422   well formed, but not something this model can answer
+     │   ├─ ModelUnknown              2   404   no model of that name is served here
+     │   ├─ RequestUnacceptable       2   406   no kind of answer that the client takes
+     │   ├─ RequestInvalid            2   422   well formed, but not something this model can answer
+     │   ├─ ClientSlow                2   408   the client took too long to send its request
+     │   └─ ClientLeft                2   499   the client closed its connection before the answer was there
      ├─ NotReady                      9   503   the server is loading or shutting down
      ├─ Overloaded                    9   429   more waits than can be answered in time; see Retry-After
      ├─ DeadlinePassed                9   504   the answer was not ready within the time allowed for it
@@ -155,10 +159,34 @@ class RequestUnsupported(RequestError):
     http_status = 415
 
 
+class ModelUnknown(RequestError):
+    """No model of that name is served here."""
+
+    http_status = 404
+
+
+class RequestUnacceptable(RequestError):
+    """The client takes no kind of answer that there is."""
+
+    http_status = 406
+
+
 class RequestInvalid(RequestError):
     """The request is well formed, but this model cannot answer it."""
 
     http_status = 422
+
+
+class ClientSlow(RequestError):
+    """The client took too long to send its request."""
+
+    http_status = 408
+
+
+class ClientLeft(RequestError):
+    """The client closed its connection before the answer was there; 499 is what nginx calls that."""
+
+    http_status = 499
 
 
 class NotReady(BertieError):

@@ -74,7 +74,9 @@ class Reader:
         if line.startswith("bertie serve"):
             self.serve(line)
             return ""
-        return self.run(["sh", "-c", line], line)
+        said = self.run(["sh", "-c", line], line)
+        assert "curl" not in line or '{"error"' not in said, f"{line}\n{said}"
+        return said
 
     def run(self, command: list[str], shown: str) -> str:
         done = subprocess.run(

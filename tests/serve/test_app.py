@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -8,7 +11,9 @@ import pytest
 
 import bertie
 from bertie.config import ServeSettings
-from bertie.serve.app import Endpoint, make_app
+from bertie.errors import Overloaded
+from bertie.serve.app import make_app
+from bertie.serve.endpoint import Endpoint
 from bertie.serve.server import app_for
 
 pytestmark = pytest.mark.anyio
@@ -68,21 +73,72 @@ async def test_before_loading_and_while_closing_nothing_is_accepted(classifier: 
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     for path, method in (("/ping", "GET"), ("/invocations", "POST")):
         assert (await client.request(method, path, content=b'"a"')).status_code == 503
-    endpoint.classifier = classifier
+    endpoint.open(classifier)
     assert (await client.get("/ping")).status_code == 200
     endpoint.closing = True
     assert (await client.get("/ping")).status_code == 503
 
 
-async def test_a_failure_inside_says_nothing_of_the_inside(classifier: bertie.Classifier) -> None:
-    class Broken:
-        pairs = False
+async def test_more_than_can_be_answered_in_time_is_a_429(classifier: bertie.Classifier) -> None:
+    endpoint = Endpoint(ServeSettings())
+    endpoint.open(classifier)
+    assert endpoint.scheduler is not None
+    endpoint.scheduler._waiting.put = full  # type: ignore[method-assign]  # a queue that is full
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
+    response = await client.post("/invocations", json="a")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    endpoint.close()
 
-        def predict(self, texts: list[str]) -> None:
+
+def full(*_: object, **__: object) -> None:
+    raise Overloaded("too much waits already.")
+
+
+async def test_a_client_that_sends_slowly_is_cut_off(classifier: bertie.Classifier) -> None:
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b'"a'
+        await asyncio.sleep(20)
+
+    app = app_for(classifier, ServeSettings(timeout_seconds=0.05))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        response = await client.post("/invocations", content=dripping())
+    assert response.status_code == 408
+
+
+async def test_an_answer_says_what_it_took(client: httpx.AsyncClient) -> None:
+    response = await client.post("/invocations", json="a")
+    assert re.fullmatch(r"tokenize;dur=[\d.]+, queue;dur=[\d.]+, model;dur=[\d.]+", response.headers["server-timing"])
+
+
+async def test_metrics_count_requests_and_never_hold_a_text(client: httpx.AsyncClient) -> None:
+    await client.post("/invocations", json=["where is my parcel", "i love it"])
+    await client.post("/invocations", content=b"nope")
+    await client.get("/i-made-this-up")
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    lines = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#"))
+    assert lines['bertie_requests_total{path="/invocations",status="200"}'] == "1.0"
+    assert lines['bertie_requests_total{path="/invocations",status="400"}'] == "1.0"
+    assert lines['bertie_requests_total{path="other",status="404"}'] == "1.0"
+    assert sum(float(count) for name, count in lines.items() if name.startswith("bertie_labels_total")) == 2
+    assert float(lines["bertie_batch_windows_sum"]) == 2
+    assert float(lines['bertie_phase_seconds_count{phase="queue"}']) == 1
+    assert lines["bertie_queue_tokens"] == "0.0"
+    assert "parcel" not in response.text
+    assert "made-this-up" not in response.text
+
+
+async def test_a_failure_inside_says_nothing_of_the_inside(classifier: bertie.Classifier) -> None:
+    bertie_classifier = classifier
+
+    class Broken:
+        async def classify(self, texts: list[str], *, timeout: float) -> None:
             raise RuntimeError("secret path /srv/model")
 
+        classifier = bertie_classifier
+
     endpoint = Endpoint(ServeSettings())
-    endpoint.classifier = Broken()  # type: ignore[assignment]
+    endpoint.scheduler = Broken()  # type: ignore[assignment]  # all that is used is there
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     response = await client.post("/invocations", json="a")
     assert response.status_code == 500
@@ -101,7 +157,41 @@ async def test_docs_need_no_internet(client: httpx.AsyncClient) -> None:
 
 async def test_the_documented_examples_work(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    body = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
-    for name, example in body["examples"].items():
-        response = await client.post("/invocations", json=example["value"])
-        assert response.status_code == (422 if name == "a pair of texts" else 200)
+    tried = 0
+    for path, methods in document["paths"].items():
+        for kind, content in methods.get("post", {}).get("requestBody", {}).get("content", {}).items():
+            values = [one["value"] for one in content.get("examples", {}).values()] or [content["example"]]
+            for value in values:
+                body = value if isinstance(value, str) and "json" not in kind.split("/") else json.dumps(value)
+                at = path.replace("{model}", "model").replace("{version}", "1")
+                response = await client.post(at, content=body, headers={"content-type": kind})
+                assert response.status_code == (422 if "text_pair" in body else 200), (path, kind, response.text)
+                tried += 1
+    assert tried > 12
+
+
+async def test_the_open_inference_protocol(client: httpx.AsyncClient, classifier: bertie.Classifier) -> None:
+    assert (await client.get("/v2")).json()["name"] == "bertie"
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/model/ready", "/v2/models/model/versions/1/ready"):
+        assert (await client.get(path)).status_code == 200
+    assert (await client.get("/v2/models/model")).json()["inputs"][0]["name"] == "text"
+    body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["i love it"]}]}
+    answer = (await client.post("/v2/models/model/infer", json=body)).json()
+    assert answer["outputs"][0]["data"] == [classifier.predict(["i love it"])[0].label]
+    for path in ("/v2/models/other", "/v2/models/model/versions/2", "/v2/models/other/ready"):
+        response = await client.get(path)
+        assert (response.status_code, type(response.json()["error"])) == (404, str)
+    assert (await client.post("/v2/models/other/infer", json=body)).status_code == 404
+    response = await client.post("/v2/models/model/infer", json={})
+    assert (response.status_code, type(response.json()["error"])) == (422, str)
+    not_ready = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=make_app(Endpoint(ServeSettings()))), base_url="http://test"
+    )
+    assert (await not_ready.get("/v2/health/live")).status_code == 200
+    for path in ("/v2/health/ready", "/v2/models/model/ready", "/v2/models/model"):
+        assert (await not_ready.get(path)).status_code == 503
+
+
+async def test_text_embeddings_inference(client: httpx.AsyncClient, classifier: bertie.Classifier) -> None:
+    (best, _) = (await client.post("/predict", json={"inputs": "i love it"})).json()
+    assert best["label"] == classifier.predict(["i love it"])[0].label

@@ -1,78 +1,17 @@
-"""The HTTP application: /ping, /invocations, /docs. Loading happens behind it, so that /ping can say how far it is."""
+"""The HTTP application: all contracts at once, /docs, and errors as answers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bertie.config import ServeSettings
-from bertie.errors import BertieError, NotReady, RequestTooLarge
-from bertie.runtime.classifier import Classifier
-from bertie.serve import wire
+from bertie.errors import BertieError, NotReady, Overloaded
+from bertie.serve.endpoint import Endpoint
+from bertie.serve.metrics import CONTENT_TYPE, Metrics
+from bertie.serve.routes import oip, sagemaker, tei
+from bertie.serve.wire.common import write_error
 from bertie.version import __version__
-
-EXAMPLES: dict[str, Any] = {
-    "one text": {"value": "Where is my parcel?"},
-    "several texts": {"value": ["Where is my parcel?", "Thank you so much!"]},
-    "an object": {"value": {"text": "Where is my parcel?"}},
-    "the Hugging Face toolkit's": {"value": {"inputs": ["Where is my parcel?"]}},
-    "a pair of texts": {"value": {"text": "A man sleeps.", "text_pair": "Nobody is awake."}},
-}
-ANSWER: dict[str, Any] = {
-    "type": "object",
-    "required": ["label", "score", "scores"],
-    "properties": {
-        "label": {
-            "type": ["string", "null"],
-            "description": "The chosen label; null where none is over its threshold.",
-        },
-        "score": {"type": "number", "description": "The probability of the chosen label."},
-        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-        "labels": {"type": "array", "items": {"type": "string"}, "description": "In multi-label tasks, all chosen."},
-    },
-}
-PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {key: {"type": "string"} for key in ("code", "message", "expected", "hint")},
-        }
-    },
-}
-
-
-class Endpoint:
-    """What the application answers with: a classifier once it is loaded, and until then why not."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.classifier: Classifier | None = None
-        self.closing = False
-        # One model call at a time: it uses all cores already.
-        self._turn = CapacityLimiter(1)
-
-    def ready(self) -> Classifier:
-        """Return the classifier. Raises NotReady while it is loading, or the server is closing."""
-        if self.closing:
-            raise NotReady("the server is shutting down.", hint="send the request to another one")
-        if self.classifier is None:
-            raise NotReady("the model is still loading.", hint="try again when GET /ping answers 200")
-        return self.classifier
-
-    async def answer(self, request: Request) -> bytes:
-        """Read a request, predict, and return the body of the answer. Raises BertieError."""
-        classifier = self.ready()
-        body = await read_body(request, self.settings.max_body_bytes)
-        content_type = request.headers.get("content-type", "")
-        ask = wire.read(body, content_type, pairs=classifier.pairs, max_texts=self.settings.max_texts)
-        predictions = await to_thread.run_sync(classifier.predict, ask.texts, limiter=self._turn)
-        return wire.write(predictions, single=ask.single)
 
 
 def make_app(endpoint: Endpoint) -> FastAPI:
@@ -83,90 +22,54 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
     )
-
-    @app.get(
-        "/ping",
-        summary="Whether the model is loaded, warmed and has passed its probe",
-        response_class=Response,
-        responses={200: {"description": "Ready"}, 503: _problem("Loading, or shutting down")},
-    )
-    async def ping() -> Response:
-        endpoint.ready()
-        return Response(status_code=200)
-
-    @app.post(
-        "/invocations",
-        summary="Classify one text, or several",
-        response_class=Response,
-        responses={
-            200: {
-                "description": "One answer, or one for each text",
-                "content": _json({"anyOf": [ANSWER, _list(ANSWER)]}),
-            },
-            400: _problem("Not JSON"),
-            413: _problem("Body or list over the limit"),
-            415: _problem("Another content type than JSON"),
-            422: _problem("JSON of another shape, or an empty text"),
-            503: _problem("Loading, or shutting down"),
-        },
-        openapi_extra={"requestBody": {"required": True, "content": _json(_body(), EXAMPLES)}},
-    )
-    async def invocations(request: Request) -> Response:
-        return Response(await endpoint.answer(request), media_type="application/json")
+    for contract in (sagemaker, tei, oip):
+        app.include_router(contract.router(endpoint))
 
     @app.exception_handler(BertieError)
     async def explain(_: Request, error: Exception) -> Response:
         return explained(error)
 
-    @app.middleware("http")
-    async def hide_failures(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-        try:
-            return await follow(request)
-        except Exception as error:
-            return explained(error)
+    @app.get("/metrics", summary="For Prometheus", response_class=Response, tags=["operations"])
+    async def metrics() -> Response:
+        return Response(endpoint.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
+    app.add_middleware(Watch, metrics=endpoint.metrics)
     return app
+
+
+class Watch:
+    """Counts requests, and turns an error that nobody expected into an answer that says nothing of the insides."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if status:
+                raise
+            await explained(error)(scope, receive, watched)
+        finally:
+            # By the path as it is written in the routes: what clients make up must not become a label.
+            self._metrics.request(getattr(scope.get("route"), "path", "other"), status)
 
 
 def explained(error: Exception) -> Response:
     """Return an error as a response; one that is not ours says nothing of the server's insides."""
     known = error if isinstance(error, BertieError) else BertieError("the server failed on this request.")
-    return Response(wire.write_error(known), status_code=known.http_status, media_type="application/json")
-
-
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body, without ever holding more than `most` bytes of it. Raises RequestTooLarge."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise RequestTooLarge(
-                f"the body is over {most} bytes.", expected=f"at most {most}", hint="send fewer texts"
-            )
-    return bytes(body)
-
-
-def _body() -> dict[str, Any]:
-    text = {"type": "string", "minLength": 1}
-    one = {
-        "type": "object",
-        "required": ["text"],
-        "properties": {"text": text, "text_pair": text},
-    }
-    item = {"anyOf": [text, one]}
-    several = _list(item) | {"minItems": 1}
-    inputs = {"type": "object", "required": ["inputs"], "properties": {"inputs": {"anyOf": [item, several]}}}
-    return {"anyOf": [text, one, several, inputs]}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def _json(schema: dict[str, Any], examples: dict[str, Any] | None = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": schema}
-    return {"application/json": content | ({"examples": examples} if examples else {})}
-
-
-def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": _json(PROBLEM)}
+    # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
+    headers = {"retry-after": "1"} if isinstance(known, Overloaded | NotReady) else {}
+    return Response(write_error(known), status_code=known.http_status, media_type="application/json", headers=headers)

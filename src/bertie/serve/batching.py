@@ -37,6 +37,8 @@ class Job:
     error: Exception | None = None
     gone: bool = False
     """Whether the client has left."""
+    begun: float = 0.0
+    """When its first windows were taken."""
     waiting: NDArray[np.bool_] = field(init=False)
     left: int = field(init=False)
 
@@ -61,6 +63,16 @@ class Batch:
     """What one model call computes: some windows of some jobs, in this order."""
 
     parts: tuple[tuple[Job, NDArray[np.int64]], ...]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each window."""
+        return np.concatenate([job.tokens.lengths[windows] for job, windows in self.parts])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all windows."""
+        return int(self.lengths.sum())
 
     def inputs(self, pad_id: int) -> dict[str, NDArray[np.int64]]:
         """Return the model's inputs, [windows, longest window]."""
@@ -121,14 +133,15 @@ class Waiting:
         order = np.lexsort((-ages, lengths))
         anchor = int(np.flatnonzero(ages[order] == 0)[-1])
         picked = order[slice(*best_range(lengths[order], anchor, self.batch_tokens))]
-        return self._taken(picked, ages)
+        return self._taken(picked, ages, now)
 
-    def _taken(self, picked: NDArray[np.int64], ages: NDArray[np.int64]) -> Batch:
+    def _taken(self, picked: NDArray[np.int64], ages: NDArray[np.int64], now: float) -> Batch:
         firsts = np.searchsorted(ages, np.arange(len(self.jobs)))
         parts = []
         for age in np.unique(ages[picked]):
             job = self.jobs[age]
             windows = np.flatnonzero(job.waiting)[np.sort(picked[ages[picked] == age]) - firsts[age]]
+            job.begun = now if job.waiting.all() else job.begun
             job.waiting[windows] = False
             self.tokens -= int(job.tokens.lengths[windows].sum())
             parts.append((job, windows))

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from anyio import to_thread
+from numpy.typing import NDArray
 
 from bertie.errors import DeadlinePassed, NotReady
 from bertie.runtime.classifier import Classifier
 from bertie.scores import Prediction, predictions, probabilities
-from bertie.serve.batching import Batch, Job, Waiting
+from bertie.serve.batching import MAX_ROWS, Batch, Job, Waiting
 from bertie.tokens import Text, Tokens, pooled
 
 INLINE_CHARACTERS = 4000
@@ -24,8 +25,8 @@ INLINE_CHARACTERS = 4000
 RATE_MEMORY = 0.05
 """Weight of the last batch in the running mean of tokens a second."""
 
-FIRST_RATE = 5000.0
-"""Tokens a second before anything has been measured: a slow machine's."""
+FIRST_LENGTH = 16
+"""Tokens of each window of the batch that is computed once to begin with a rate that is about right."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class Answer:
     """The predictions of a request, and the seconds that its phases took."""
 
     predictions: list[Prediction]
+    logits: NDArray[np.float32]  # [texts, labels]
     phases: dict[str, float]
 
 
 class Scheduler:
-    """Answers requests with a classifier. `classify` belongs to one event loop."""
+    """Answers requests with a classifier. `classify` belongs to one event loop.
+
+    `observe` is told of each batch that has run, in the model's thread.
+    """
 
     def __init__(
         self,
@@ -45,12 +50,13 @@ class Scheduler:
         *,
         batch_tokens: int,
         queue_seconds: float,
+        observe: Callable[[Batch], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.classifier = classifier
-        self.rate = FIRST_RATE
+        self._queue_seconds, self._observe, self._clock = queue_seconds, observe, clock
+        self.rate = self._first_rate(batch_tokens)
         """Tokens a second that the model computes while it computes."""
-        self._queue_seconds, self._clock = queue_seconds, clock
         self._waiting = Waiting(batch_tokens=batch_tokens)
         self._changed = threading.Condition()
         self._stopped = False
@@ -76,16 +82,18 @@ class Scheduler:
         begun = self._clock()
         tokens = await self._encoded(texts)
         encoded = self._clock()
-        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
         logits = np.empty((len(tokens.rows), len(self.classifier.labels)), dtype=np.float32)
-        job = Job(tokens, logits, begun + timeout, lambda: _call(loop, answered.set))
+        job = Job(tokens, logits, begun + timeout, lambda: _tell(loop, answered))
         with self._changed:
             if self._stopped:
                 raise NotReady("the server is shutting down.", hint="send the request to another one")
-            self._waiting.put(job, room=self.rate * self._queue_seconds)
+            self._waiting.put(job, room=max(self.rate * self._queue_seconds, self._waiting.batch_tokens))
             self._changed.notify()
         try:
-            await asyncio.wait_for(answered.wait(), max(0.0, job.deadline - self._clock()))
+            async with asyncio.timeout(max(0.0, job.deadline - self._clock())):
+                await answered
         except TimeoutError:
             raise DeadlinePassed(
                 f"the answer was not ready within {timeout:g} seconds.", hint="send fewer texts, or later"
@@ -95,12 +103,14 @@ class Scheduler:
         if job.error is not None:
             raise job.error
         computed = self._clock()
-        scores = probabilities(pooled(job.logits, tokens.rows, len(texts)), self.classifier.decision)
-        phases = {"tokenize": encoded - begun, "model": computed - encoded}
-        return Answer(predictions(scores, self.classifier.decision), phases)
+        raw = pooled(job.logits, tokens.rows, len(texts))
+        decision = self.classifier.decision
+        phases = {"tokenize": encoded - begun, "queue": job.begun - encoded, "model": computed - job.begun}
+        return Answer(predictions(probabilities(raw, decision), decision), raw, phases)
 
     async def _encoded(self, texts: Sequence[Text]) -> Tokens:
-        size = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+        parts = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
+        size = sum(len(part) for part in parts if isinstance(part, str))
         if size <= INLINE_CHARACTERS:
             return self.classifier.encode(texts)
         return await to_thread.run_sync(self.classifier.encode, texts)
@@ -112,6 +122,14 @@ class Scheduler:
             self._changed.notify()
         self._thread.join()
 
+    def _first_rate(self, tokens: int) -> float:
+        windows = np.ones((max(1, min(MAX_ROWS, tokens // FIRST_LENGTH)), FIRST_LENGTH), dtype=np.int64)
+        inputs = {"input_ids": windows, "attention_mask": windows, "token_type_ids": np.zeros_like(windows)}
+        self.classifier.run(inputs)
+        begun = self._clock()
+        self.classifier.run(inputs)
+        return windows.size / max(self._clock() - begun, 1e-6)
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -120,12 +138,13 @@ class Scheduler:
                         return
                     self._changed.wait()
             begun = self._clock()
-            tokens = sum(int(job.tokens.lengths[windows].sum()) for job, windows in batch.parts)
             self._compute(batch)
-            measured = tokens / max(self._clock() - begun, 1e-6)
+            measured = batch.tokens / max(self._clock() - begun, 1e-6)
             # Small batches say little about how fast large ones are.
-            weight = RATE_MEMORY * min(1.0, tokens / self._waiting.batch_tokens)
+            weight = RATE_MEMORY * min(1.0, batch.tokens / self._waiting.batch_tokens)
             self.rate += weight * (measured - self.rate)
+            if self._observe is not None:
+                self._observe(batch)
 
     def _compute(self, batch: Batch) -> None:
         """Run the model; where that fails, in halves, so that only the request fails that is at fault."""
@@ -139,7 +158,12 @@ class Scheduler:
                 batch.fail(error)
 
 
-def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
-    """Have a loop call something; a loop that is closed has nobody waiting."""
+def _tell(loop: asyncio.AbstractEventLoop, answered: asyncio.Future[None]) -> None:
+    """Wake who waits in a loop; in one that is closed nobody does."""
+
+    def wake() -> None:
+        if not answered.done():
+            answered.set_result(None)
+
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(what)
+        loop.call_soon_threadsafe(wake)

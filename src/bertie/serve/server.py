@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, UsageError
 from bertie.runtime.classifier import Classifier, load
-from bertie.serve.app import Endpoint, make_app
+from bertie.serve.app import make_app
+from bertie.serve.endpoint import Endpoint
 
 GRACE_SECONDS = 25
 """Time for accepted requests after SIGTERM; SageMaker kills after 30."""
@@ -45,7 +46,7 @@ async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str],
 
     async def loading() -> None:
         try:
-            endpoint.classifier = await to_thread.run_sync(lambda: _load(model, settings))
+            endpoint.open(await to_thread.run_sync(lambda: _load(model, settings)))
         except BertieError as error:
             failure.append(error)
             server.should_exit = True
@@ -55,6 +56,7 @@ async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str],
 
     async with _background(loading):
         await server.serve(sockets=[listener])
+    endpoint.close()
     if failure:
         raise failure[0]
 
@@ -103,5 +105,5 @@ def _bind(settings: ServeSettings) -> socket.socket:
 def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> FastAPI:
     """Return an application around a loaded classifier, for tests and for mounting into another one."""
     endpoint = Endpoint(settings or ServeSettings())
-    endpoint.classifier = classifier
+    endpoint.open(classifier)
     return make_app(endpoint)

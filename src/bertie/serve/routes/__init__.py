@@ -1,0 +1,1 @@
+"""The paths that clients know, a module for each contract."""

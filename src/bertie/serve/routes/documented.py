@@ -1,0 +1,58 @@
+"""Pieces of the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {key: {"type": "string"} for key in ("code", "message", "expected", "hint")},
+        }
+    },
+}
+
+STATES = {
+    400: "The body does not parse",
+    408: "The request took too long to arrive",
+    413: "Body or list over the limit",
+    422: "Well formed, but of another shape, or an empty text",
+    429: "More waits than can be answered in time; Retry-After says when to come back",
+    503: "Loading, or shutting down",
+    504: "Not ready within the time allowed for an answer",
+}
+
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def responses(answer: dict[str, Any], problem: dict[str, Any] = PROBLEM, **others: str) -> Responses:
+    """Return the answers of a path: the good one, the problems all share, and `others` such as `s406="..."`."""
+    problems = STATES | {int(name[1:]): text for name, text in others.items()}
+    found: Responses = {200: {"description": "The answer", "content": json(answer)}}
+    for status, text in sorted(problems.items()):
+        found[status] = {"description": text, "content": json(problem)}
+    return found
+
+
+def json(schema: dict[str, Any], examples: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the content of a body of JSON; `examples` are values by their names."""
+    content: dict[str, Any] = {"schema": schema}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
+
+
+def list_of(items: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items}
+
+
+def takes(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a path needs to say of its body."""
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,91 @@
+"""SageMaker: GET /ping, POST /invocations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from bertie.serve.endpoint import Endpoint
+from bertie.serve.routes.documented import TEXT, json, list_of, responses, takes
+from bertie.serve.wire import invocations
+
+EXAMPLES: dict[str, Any] = {
+    "one text": "Where is my parcel?",
+    "several texts": ["Where is my parcel?", "Thank you so much!"],
+    "an object": {"text": "Where is my parcel?"},
+    "the Hugging Face toolkit's": {"inputs": ["Where is my parcel?"]},
+    "all labels, as transformers gives them": {"inputs": "Where is my parcel?", "parameters": {"top_k": None}},
+    "a pair of texts": {"text": "A man sleeps.", "text_pair": "Nobody is awake."},
+}
+ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["label", "score", "scores"],
+    "properties": {
+        "label": {
+            "type": ["string", "null"],
+            "description": "The chosen label; null where none is over its threshold.",
+        },
+        "score": {"type": "number", "description": "The probability of the chosen label."},
+        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "In multi-label tasks, all chosen."},
+    },
+}
+SCORE = {"type": "object", "required": ["label", "score"]}
+
+
+def _body() -> dict[str, Any]:
+    one = {"type": "object", "required": ["text"], "properties": {"text": TEXT, "text_pair": TEXT}}
+    item = {"anyOf": [TEXT, one]}
+    several = list_of(item) | {"minItems": 1}
+    parameters = {
+        "type": ["object", "null"],
+        "properties": {
+            "top_k": {"type": ["integer", "null"], "minimum": 1},
+            "function_to_apply": {"enum": [None, "none"]},
+        },
+    }
+    properties = {"inputs": {"anyOf": [item, several]}, "parameters": parameters}
+    return {"anyOf": [TEXT, one, several, {"type": "object", "required": ["inputs"], "properties": properties}]}
+
+
+CONTENT = json(_body(), EXAMPLES) | {
+    "application/jsonlines": {
+        "schema": {"type": "string"},
+        "example": '"Where is my parcel?"\n{"text": "Thank you!"}\n',
+    },
+    "text/csv": {"schema": {"type": "string"}, "example": '"Where is my parcel, please?"\nThank you!\n'},
+    "text/plain": {"schema": {"type": "string"}, "example": "Where is my parcel?\nThank you!\n"},
+}
+
+
+def router(endpoint: Endpoint) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["SageMaker, Hugging Face toolkit"])
+
+    @routes.get(
+        "/ping",
+        summary="Whether the model is loaded, warmed and has passed its probe",
+        response_class=Response,
+        responses={200: {"description": "Ready"}, 503: {"description": "Loading, or shutting down"}},
+    )
+    async def ping() -> Response:
+        endpoint.ready()
+        return Response(status_code=200)
+
+    @routes.post(
+        "/invocations",
+        summary="Classify one text, or several",
+        response_class=Response,
+        responses=responses(
+            {"anyOf": [ANSWER, list_of(ANSWER), list_of(SCORE), list_of(list_of(SCORE))]},
+            s406="No kind of answer that the client takes",
+            s415="A content type that is not known here",
+        ),
+        openapi_extra=takes(CONTENT),
+    )
+    async def invoke(request: Request) -> Response:
+        kind, accept = (request.headers.get(name, "") for name in ("content-type", "accept"))
+        return await endpoint.answer(request, lambda body, limits: invocations.read(body, kind, accept, limits))
+
+    return routes

@@ -1,0 +1,142 @@
+"""The Open Inference Protocol, version 2, over REST: https://github.com/kserve/open-inference-protocol.
+
+Inputs are tensors of strings named `text` and, for models of pairs, `text_pair`. Triton's extension for binary tensors
+is read, because its client sends strings so unless told otherwise; answers are JSON, which that client reads too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from bertie.errors import RequestError, RequestInvalid
+from bertie.serve.wire.common import Ask, Found, Limits, Reply, checked, dump, parse
+from bertie.tokens import Text
+
+SHAPES = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a text", "another"]}]}'
+OUTPUTS = ("label", "score", "probabilities", "logits")
+
+
+def metadata(name: str, labels: tuple[str, ...], *, pairs: bool) -> dict[str, Any]:
+    """Return what the protocol calls the model's metadata."""
+    inputs = ["text", "text_pair"] if pairs else ["text"]
+    per_label = [-1, len(labels)]
+    return {
+        "name": name,
+        "versions": ["1"],
+        "platform": "bertie",
+        "inputs": [{"name": one, "datatype": "BYTES", "shape": [-1]} for one in inputs],
+        "outputs": [
+            {"name": "label", "datatype": "BYTES", "shape": [-1]},
+            {"name": "score", "datatype": "FP32", "shape": [-1]},
+            {"name": "probabilities", "datatype": "FP32", "shape": per_label, "parameters": {"labels": list(labels)}},
+            {"name": "logits", "datatype": "FP32", "shape": per_label, "parameters": {"labels": list(labels)}},
+        ],
+    }
+
+
+def read(body: bytes, header_length: str, model: str, limits: Limits) -> Ask:
+    """Return the texts of an inference request, and how it is answered.
+
+    `header_length` is Triton's Inference-Header-Content-Length: where binary tensors follow the JSON, its bytes. Raises
+    RequestError, RequestInvalid or RequestTooLarge.
+    """
+    if header_length and not (header_length.isdecimal() and int(header_length) <= len(body)):
+        raise RequestError(
+            "Inference-Header-Content-Length is no length within the body.", expected="the bytes of the JSON"
+        )
+    end = int(header_length) if header_length else len(body)
+    value, rest = parse(body[:end], SHAPES), memoryview(body)[end:]
+    inputs = value.get("inputs") if isinstance(value, dict) else None
+    if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+        raise RequestInvalid("the body holds no inputs.", expected=SHAPES)
+    tensors: dict[Any, list[str]] = {}
+    for one in inputs:
+        parameters = one.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= len(rest):
+            data, rest = _strings(rest[:size]), rest[size:]
+        else:
+            data = _flat(one.get("data"))
+        if one.get("datatype") != "BYTES" or _count(one.get("shape")) != len(data):
+            raise RequestInvalid(
+                "an input is no tensor of strings, or has another shape than its data.", expected=SHAPES
+            )
+        tensors[str(one.get("name"))] = data
+    wanted = ["text", "text_pair"] if limits.pairs else ["text"]
+    if sorted(tensors) != wanted or len({len(data) for data in tensors.values()}) != 1:
+        raise RequestInvalid(f"this model's inputs are {' and '.join(wanted)}, of one length.", expected=SHAPES)
+    texts: list[Text] = [*tensors["text"]]
+    if limits.pairs:
+        texts = list(zip(tensors["text"], tensors["text_pair"], strict=True))
+    return Ask(checked(texts, limits, SHAPES), _writer(model, value.get("id"), _outputs(value)))
+
+
+def _outputs(value: dict[str, Any]) -> list[str]:
+    asked = value.get("outputs")
+    if not asked:
+        return list(OUTPUTS[:3])
+    names = [one.get("name") if isinstance(one, dict) else None for one in asked] if isinstance(asked, list) else []
+    if not names or any(name not in OUTPUTS for name in names):
+        raise RequestInvalid("an output is asked for that this model does not have.", expected=", ".join(OUTPUTS))
+    return [str(name) for name in names]
+
+
+def _strings(raw: memoryview) -> list[str]:
+    """Return the strings of a binary tensor: each after its length in four bytes, the lowest first."""
+    found, place = [], 0
+    while place < len(raw):
+        if place + 4 > len(raw) or place + 4 + (size := struct.unpack_from("<I", raw, place)[0]) > len(raw):
+            raise RequestInvalid("a binary tensor ends in the midst of a string.", expected="a length before each")
+        found.append(_utf8(bytes(raw[place + 4 : place + 4 + size])))
+        place += 4 + size
+    return found
+
+
+def _utf8(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise RequestInvalid("a text is not UTF-8.", expected="text encoded as UTF-8") from None
+
+
+def _flat(data: Any) -> list[str]:
+    """Return the strings of a list, or of lists in it: the protocol allows both."""
+    found: list[Any] = []
+    for one in data if isinstance(data, list) else [None]:
+        found += one if isinstance(one, list) else [one]
+    if not all(isinstance(one, str) for one in found):
+        raise RequestInvalid("the data of an input are no strings.", expected=SHAPES)
+    return found
+
+
+def _count(shape: Any) -> int:
+    sizes = shape if isinstance(shape, list) and 1 <= len(shape) <= 2 else [-1]
+    if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes) or sizes[1:] not in ([], [1]):
+        return -1
+    return int(sizes[0])
+
+
+def _writer(model: str, identity: Any, names: list[str]) -> Callable[[Found], Reply]:
+    def write(found: Found) -> Reply:
+        count, per_label = len(found.predictions), [len(found.predictions), len(found.labels)]
+        tensors = {
+            "label": ("BYTES", [count], [_label(one.label, one.labels) for one in found.predictions]),
+            "score": ("FP32", [count], [one.score for one in found.predictions]),
+            "probabilities": ("FP32", per_label, [p for one in found.predictions for p in one.scores.values()]),
+            "logits": ("FP32", per_label, found.logits.ravel().tolist()),
+        }
+        outputs = [
+            {"name": name, "datatype": tensors[name][0], "shape": tensors[name][1], "data": tensors[name][2]}
+            for name in names
+        ]
+        answer = {"model_name": model, "model_version": "1", "outputs": outputs}
+        return Reply(dump(answer if identity is None else answer | {"id": str(identity)}))
+
+    return write
+
+
+def _label(label: str | None, labels: tuple[str, ...] | None) -> str:
+    """Return the label as one string; in multi-label tasks all that are chosen, with commas between."""
+    return ",".join(labels) if labels is not None else str(label)

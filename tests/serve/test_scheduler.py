@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bertie
+from bertie.errors import BertieError, DeadlinePassed, NotReady, Overloaded, RequestInvalid
+from bertie.serve.scheduler import INLINE_CHARACTERS, Scheduler
+
+pytestmark = pytest.mark.anyio
+TEXTS = ["where is my parcel", "i love it", "the parcel is late", "ok", "thank you so much for the parcel " * 3]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_bundle: Path) -> bertie.Classifier:
+    return bertie.load(tiny_bundle)
+
+
+class Held:
+    """A classifier whose model waits until it is let go, counts its calls, and fails on one token if told to."""
+
+    def __init__(self, classifier: bertie.Classifier) -> None:
+        self._classifier = classifier
+        self.go = threading.Event()
+        self.go.set()
+        self.running = threading.Event()
+        self.calls: list[tuple[int, ...]] = []
+        self.poison: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._classifier, name)
+
+    def run(self, inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+        self.running.set()
+        assert self.go.wait(20)
+        self.calls.append(inputs["input_ids"].shape)
+        if self.poison is not None and (inputs["input_ids"] == self.poison).any():
+            raise RuntimeError("a kernel that fails on some input")
+        return self._classifier.run(inputs)
+
+
+@pytest.fixture
+def held(classifier: bertie.Classifier) -> Held:
+    return Held(classifier)
+
+
+@pytest.fixture
+def scheduler(held: Held) -> Iterator[Scheduler]:
+    made = Scheduler(held, batch_tokens=512, queue_seconds=60)  # type: ignore[arg-type]  # all that is used is there
+    held.calls.clear()
+    held.running.clear()
+    yield made
+    held.go.set()
+    made.close()
+
+
+async def until(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, 20)
+
+
+async def busy(scheduler: Scheduler, held: Held) -> asyncio.Task[Any]:
+    """Return a request that the model works on until it is let go."""
+    held.go.clear()
+    task = asyncio.create_task(scheduler.classify(["ok"], timeout=30))
+    await until(held.running)
+    return task
+
+
+async def test_answers_are_those_of_the_classifier(scheduler: Scheduler, classifier: bertie.Classifier) -> None:
+    answers = await asyncio.gather(*(scheduler.classify(TEXTS[: n + 1], timeout=30) for n in range(len(TEXTS))))
+    for count, answer in enumerate(answers, 1):
+        expected = classifier.predict(TEXTS[:count])
+        assert [one.label for one in answer.predictions] == [one.label for one in expected]
+        found, wanted = ([one.score for one in given] for given in (answer.predictions, expected))
+        assert np.allclose(found, wanted, atol=1e-5)
+        assert answer.phases.keys() == {"tokenize", "queue", "model"}
+
+
+async def test_the_next_batch_forms_while_one_runs(scheduler: Scheduler, held: Held) -> None:
+    first = await busy(scheduler, held)
+    rest = [asyncio.create_task(scheduler.classify([text], timeout=30)) for text in TEXTS[:3]]
+    while len(scheduler._waiting.jobs) < 3:
+        await asyncio.sleep(0.001)
+    held.go.set()
+    await asyncio.gather(first, *rest)
+    assert [shape[0] for shape in held.calls] == [1, 3]
+
+
+async def test_a_long_request_is_tokenized_beside_the_loop(scheduler: Scheduler) -> None:
+    text = "parcel " * INLINE_CHARACTERS
+    answer = await scheduler.classify([text, "ok"], timeout=30)
+    assert len(answer.predictions) == 2
+
+
+async def test_only_the_guilty_request_fails(scheduler: Scheduler, held: Held, classifier: bertie.Classifier) -> None:
+    first = await busy(scheduler, held)
+    held.poison = int(classifier.encode(["love"]).ids[1])
+    rest = [asyncio.create_task(scheduler.classify([text], timeout=30)) for text in TEXTS[:4]]
+    while len(scheduler._waiting.jobs) < 4:
+        await asyncio.sleep(0.001)
+    held.go.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    failed = [type(answer) for answer in answers if isinstance(answer, Exception)]
+    assert failed == [RuntimeError]
+    assert isinstance(answers[2], RuntimeError)  # "i love it"
+
+
+async def test_a_deadline_passes_while_the_model_is_busy(scheduler: Scheduler, held: Held) -> None:
+    first = await busy(scheduler, held)
+    with pytest.raises(DeadlinePassed):
+        await scheduler.classify(["late"], timeout=0.05)
+    held.go.set()
+    await first
+    assert scheduler.tokens == 0
+    assert len(held.calls) == 1
+
+
+async def test_a_client_that_left_costs_no_model_call(scheduler: Scheduler, held: Held) -> None:
+    first = await busy(scheduler, held)
+    leaving = asyncio.create_task(scheduler.classify(["ok"] * 50, timeout=30))
+    while not scheduler.tokens:
+        await asyncio.sleep(0.001)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    held.go.set()
+    await first
+    await scheduler.classify(["ok"], timeout=30)
+    assert [shape[0] for shape in held.calls] == [1, 1]
+
+
+async def test_what_cannot_be_answered_in_time_is_refused_at_once(held: Held) -> None:
+    made = Scheduler(held, batch_tokens=8, queue_seconds=1e-9)  # type: ignore[arg-type]  # as above
+    held.running.clear()
+    first = await busy(made, held)
+    second = asyncio.create_task(made.classify(["where is my parcel"], timeout=30))
+    while not made.tokens:
+        await asyncio.sleep(0.001)
+    with pytest.raises(Overloaded):
+        await made.classify(["where is my parcel"], timeout=30)
+    held.go.set()
+    await asyncio.gather(first, second)
+    made.close()
+
+
+async def test_what_is_no_text_never_waits(scheduler: Scheduler) -> None:
+    with pytest.raises(RequestInvalid):
+        await scheduler.classify([1], timeout=1)  # type: ignore[list-item]  # what is tested
+    assert scheduler.tokens == 0
+
+
+async def test_closing_answers_what_was_accepted_and_nothing_else(scheduler: Scheduler, held: Held) -> None:
+    first = await busy(scheduler, held)
+    second = asyncio.create_task(scheduler.classify(["where is my parcel"], timeout=30))
+    while not scheduler.tokens:
+        await asyncio.sleep(0.001)
+    closing = asyncio.create_task(asyncio.to_thread(scheduler.close))
+    await asyncio.sleep(0.01)
+    held.go.set()
+    answers = await asyncio.gather(first, second)
+    await closing
+    assert all(len(answer.predictions) == 1 for answer in answers)
+    with pytest.raises(NotReady):
+        await scheduler.classify(["ok"], timeout=1)
+    assert issubclass(NotReady, BertieError)
