@@ -10,7 +10,7 @@ from bertie.errors import BertieError, NotReady, Overloaded
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.metrics import CONTENT_TYPE, Metrics
 from bertie.serve.routes import oip, sagemaker, tei
-from bertie.serve.wire.common import write_error
+from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
 
 

@@ -14,7 +14,7 @@ from bertie.runtime.classifier import Classifier
 from bertie.serve.batching import Batch
 from bertie.serve.metrics import Metrics
 from bertie.serve.scheduler import Scheduler
-from bertie.serve.wire.common import Ask, Found, Limits
+from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
 

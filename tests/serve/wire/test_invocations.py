@@ -17,7 +17,7 @@ from bertie.errors import (
 )
 from bertie.scores import Prediction
 from bertie.serve.wire import invocations
-from bertie.serve.wire.common import Ask, Found, Limits
+from bertie.serve.wire.exchange import Ask, Found, Limits
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

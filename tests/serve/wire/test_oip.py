@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bertie.errors import BertieError, RequestError, RequestInvalid
 from bertie.scores import Prediction
 from bertie.serve.wire import oip
-from bertie.serve.wire.common import Ask, Found, Limits
+from bertie.serve.wire.exchange import Ask, Found, Limits
 from tests.serve.wire.test_invocations import JSON
 
 

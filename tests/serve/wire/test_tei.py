@@ -10,7 +10,7 @@ from hypothesis import given
 from bertie.errors import BertieError, RequestError, RequestInvalid
 from bertie.scores import Prediction
 from bertie.serve.wire import tei
-from bertie.serve.wire.common import Found, Limits
+from bertie.serve.wire.exchange import Found, Limits
 from tests.serve.wire.test_invocations import JSON
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertie.errors import RequestError, RequestInvalid, RequestUnacceptable, RequestUnsupported
-from bertie.serve.wire.common import JSON, Ask, Found, Limits, Reply, checked, decoded, dump, parse, text_of
+from bertie.serve.wire.exchange import JSON, Ask, Found, Limits, Reply, checked, decoded, dump, parse, text_of
 from bertie.tokens import Text
 
 SHAPES = '"text", ["text", ...], {"text": "..."} or {"inputs": ...}'

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bertie.errors import RequestError, RequestInvalid
-from bertie.serve.wire.common import Ask, Found, Limits, Reply, checked, dump, parse
+from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse
 from bertie.tokens import Text
 
 SHAPES = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a text", "another"]}]}'

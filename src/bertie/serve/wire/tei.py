@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bertie.errors import RequestInvalid
-from bertie.serve.wire.common import Ask, Found, Limits, Reply, checked, dump, parse
+from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse
 from bertie.tokens import Text
 
 SHAPES = '{"inputs": "text"}, {"inputs": ["text", "its pair"]} or {"inputs": [["text"], ["text", "its pair"], ...]}'
