@@ -101,8 +101,13 @@ def test_parity_that_is_no_number_is_refused() -> None:
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match="no checkpoint"):
-        load_checkpoint(tmp_path)
+    with pytest.raises(BundleNotFound, match="no checkpoint") as caught:
+        load_checkpoint(tmp_path / "checkpoint")
+    assert "bertie train DATA" in caught.value.hint
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(BundleNotFound) as caught:
+        load_checkpoint(tmp_path / "checkpoint")
+    assert f"--resume {tmp_path}" in caught.value.hint
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

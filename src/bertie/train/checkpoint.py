@@ -48,7 +48,10 @@ def load(path: Path) -> SequenceClassifier:
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - seconds to import
 
     if not (path / "config.json").is_file():
-        raise BundleNotFound(f"there is no checkpoint in {path}.", hint="bertie train DATA --out RUN makes one")
+        # A training that was stopped keeps its best weights in a folder beside this one until it has ended.
+        stopped = (path.parent / "checkpoints").is_dir()
+        hint = f"bertie train --resume {path.parent}" if stopped else "bertie train DATA --out RUN makes one"
+        raise BundleNotFound(f"there is no checkpoint in {path}.", hint=hint)
     with quiet():
         loaded = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
