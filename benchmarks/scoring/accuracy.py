@@ -14,7 +14,6 @@ from bertie import samples
 
 COLUMNS = ("--no-header", "--text-column", "3", "--label-column", "1")
 LONG_TOKENS = 300, 500
-LONG_PASSES = 4
 LONG_ROWS = {"train": 400, "valid": 120, "test": 240}
 KEPT = ("name", "accepted", "skipped", "why", "metric", "drop", "agreement", "flips", "p50_ms", "texts_per_s", "bytes")
 
@@ -41,13 +40,11 @@ def optimize(run: Path, out: Path, goal: str) -> dict[str, Any]:
 
 def sets(work: Path, cola: Path) -> dict[str, dict[str, Any]]:
     """Return, by set and goal, what optimize chose and why; a run on CoLA is there already."""
-    runs = {"CoLA": cola, "sample set": work / "run-sample", "long texts": work / "run-long"}
+    runs = {"CoLA": cola, "sample set": work / "run-sample", "long texts, in windows": work / "run-windows"}
     files = {name: samples.path(name) for name in ("train", "valid", "test")}
     longs = {name: long_texts(file, work / f"long-{name}.csv", LONG_ROWS[name]) for name, file in files.items()}
     _train(files, runs["sample set"])
-    _train(longs, runs["long texts"], "--max-passes", LONG_PASSES)
-    runs["long texts, in windows"] = work / "run-windows"
-    _train(longs, runs["long texts, in windows"], "--max-passes", LONG_PASSES, "--long", "windows", "--max-tokens", 128)
+    _train(longs, runs["long texts, in windows"], "--long", "windows", "--max-tokens", 128)
     found = {name: optimize(run, work / f"{run.name}-latency", "latency") for name, run in runs.items()}
     return {name: {"latency": of, "throughput": of | {"chosen": _fastest(of)}} for name, of in found.items()}
 

@@ -59,14 +59,13 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.servers: list[subprocess.Popen[bytes]] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.ports = {shown: _free_port() for shown in ("8080", "8081")}
         self.environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
 
     def type(self, line: str) -> str:
-        line = line.replace("8080", self.port)
+        for shown, port in self.ports.items():
+            line = line.replace(shown, port)
         if line == "make demo":
             line = f"make -C {ROOT} demo DEMO={self.folder / 'demo'}"
         if line == STOPPED:
@@ -101,9 +100,11 @@ class Reader:
     def serve(self, line: str) -> None:
         self.stop()
         self.servers.append(subprocess.Popen(line.split(), cwd=self.folder, env=self.environment))
+        port = re.search(r"--port (\d+)", line)
+        address = f"http://127.0.0.1:{port[1] if port else self.ports['8080']}"
         for _ in range(300):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=5).close()
+                urllib.request.urlopen(f"{address}/ping", timeout=5).close()
             except OSError:
                 time.sleep(0.1)
             else:
@@ -144,6 +145,12 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
     assert seconds is not None
     assert int(seconds[1]) < 300
     assert '"label"' in said["curl localhost:8080/invocations -d '\"Where is my parcel?\"'"]
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def _macro_f1(output: str, name: str) -> float:
