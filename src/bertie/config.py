@@ -297,7 +297,21 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
-    name: str = Field("model", pattern=r"^[A-Za-z0-9._-]+$", description="The model's name in the paths of /v2.")
+    name: str = Field(
+        "model", pattern=r"^[A-Za-z0-9._-]+$", description="The name of a model that is given without one."
+    )
+    model_store: Path | None = Field(
+        None,
+        description="Folder whose bundles may be loaded and unloaded over HTTP, as SageMaker's multi-model API does.",
+    )
+    memory_limit_mb: int = Field(
+        0,
+        ge=0,
+        description="Memory for models; of those loaded over HTTP the least recently used make room. 0: no limit.",
+    )
+    watch_seconds: float = Field(
+        0.0, ge=0, description="How often to look whether a bundle was replaced on disk; 0: never."
+    )
     timeout_seconds: float = Field(30.0, gt=0, description="Time for an answer; 504 after that.")
     queue_seconds: float = Field(
         0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."

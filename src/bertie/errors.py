@@ -21,6 +21,8 @@
      │   ├─ RequestTooLarge           2   413   a body or a list over the limit
      │   ├─ RequestUnsupported        2   415   a content type that is not known here
      │   ├─ ModelUnknown              2   404   no model of that name is served here
+     │   ├─ ModelKnown                2   409   a model of that name is served already
+     │   ├─ ModelTooLarge             2   507   no memory for a further model
      │   ├─ RequestUnacceptable       2   406   no kind of answer that the client takes
      │   ├─ RequestInvalid            2   422   well formed, but not something this model can answer
      │   ├─ ClientSlow                2   408   the client took too long to send its request
@@ -163,6 +165,18 @@ class ModelUnknown(RequestError):
     """No model of that name is served here."""
 
     http_status = 404
+
+
+class ModelKnown(RequestError):
+    """A model of that name is served here already."""
+
+    http_status = 409
+
+
+class ModelTooLarge(RequestError):
+    """There is no memory for a further model; 507 is what SageMaker expects then."""
+
+    http_status = 507
 
 
 class RequestUnacceptable(RequestError):

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
-from bertie.cli.options import Json, Model, Quiet, put, talk, with_settings
+import typer
+
+from bertie.cli.options import Json, Quiet, put, talk, with_settings
 from bertie.config import ServeSettings
-from bertie.errors import need
+from bertie.errors import UsageError, need
+
+SHAPES = "BUNDLE, NAME=BUNDLE, or NAME=BUNDLE_A:90,BUNDLE_B:10"
+Models = Annotated[
+    list[str] | None, typer.Argument(help="Runs, bundles or .tar.gz of them, with names where there are several.")
+]
 
 
 @with_settings
-def serve(model: Model, settings: ServeSettings, json: Json = False, quiet: Quiet = False) -> None:
-    """Serve a model over HTTP.
+def serve(settings: ServeSettings, models: Models = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Serve a model, or several, over HTTP.
 
-    GET /ping, POST /invocations, GET /docs.
+    GET /ping, POST /invocations, GET /docs. Further models have names, NAME=BUNDLE, and are asked under
+    /v2/models/NAME. NAME=BUNDLE_A:90,BUNDLE_B:10 shares the requests for a name between two.
     """
+    if not models and settings.model_store is None:
+        raise UsageError("there is nothing to serve.", expected=SHAPES, hint="or give --model-store FOLDER")
     try:
         from bertie.serve.server import serve as run  # noqa: PLC0415 - an extra, and keeps --help fast
     except ImportError as error:
@@ -29,4 +40,4 @@ def serve(model: Model, settings: ServeSettings, json: Json = False, quiet: Quie
         voice.say(f"  curl {address}/invocations -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 
-    run(model, settings, announce=announce)
+    run(models or [], settings, announce=announce)

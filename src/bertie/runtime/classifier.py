@@ -29,9 +29,16 @@ class Classifier:
     """A loaded model. Safe to call from several threads."""
 
     def __init__(
-        self, encoder: TextEncoder, engine: Engine, decision: Decision, *, pairs: bool, manifest: Manifest | None = None
+        self,
+        encoder: TextEncoder,
+        engine: Engine,
+        decision: Decision,
+        *,
+        pairs: bool,
+        manifest: Manifest | None = None,
+        variant: Variant | None = None,
     ) -> None:
-        self.decision, self.pairs, self.manifest = decision, pairs, manifest
+        self.decision, self.pairs, self.manifest, self.variant = decision, pairs, manifest, variant
         self._encoder, self._engine = encoder, engine
 
     @property
@@ -119,4 +126,6 @@ def from_folder(
     """Put a classifier together from the files of a bundle, without checking them. `digest` is that of engine.start."""
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
     engine = start(folder, variant, threads, digest)
-    return Classifier(encoder, engine, manifest.decision, pairs=manifest.input.pairs, manifest=manifest)
+    return Classifier(
+        encoder, engine, manifest.decision, pairs=manifest.input.pairs, manifest=manifest, variant=variant
+    )

@@ -1,4 +1,4 @@
-"""What answers requests of any contract: a scheduler once the model is loaded, and until then why not."""
+"""From a request of any contract to its answer."""
 
 from __future__ import annotations
 
@@ -9,56 +9,31 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 
 from bertie.config import ServeSettings
-from bertie.errors import ClientLeft, ClientSlow, NotReady, RequestTooLarge
-from bertie.runtime.classifier import Classifier
-from bertie.serve.batching import Batch
+from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
 from bertie.serve.metrics import Metrics
-from bertie.serve.scheduler import Scheduler
+from bertie.serve.models import Models
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
 
 
 class Endpoint:
-    """Answers with one model."""
+    """Answers with the models of a server."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
-        self.scheduler: Scheduler | None = None
-        self.closing = False
         self.metrics = Metrics()
+        self.models = Models(settings, self.metrics)
 
-    def open(self, classifier: Classifier) -> None:
-        """Be ready from now on."""
-        self.scheduler = Scheduler(
-            classifier,
-            batch_tokens=self.settings.batch_tokens,
-            queue_seconds=self.settings.queue_seconds,
-            observe=self._ran,
-        )
-        self.metrics.watch_queue(lambda scheduler=self.scheduler: scheduler.tokens)  # type: ignore[misc]  # binds it now
+    async def answer(
+        self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None
+    ) -> Response:
+        """Read a request as some contract has it, predict, and return the answer. Raises BertieError.
 
-    def ready(self) -> Scheduler:
-        """Return what answers. Raises NotReady while the model is loading, or the server is closing."""
-        if self.closing:
-            raise NotReady("the server is shutting down.", hint="send the request to another one")
-        if self.scheduler is None:
-            raise NotReady("the model is still loading.", hint="try again when GET /ping answers 200")
-        return self.scheduler
-
-    def _ran(self, batch: Batch) -> None:
-        lengths = batch.lengths
-        self.metrics.batch(len(lengths), int(lengths.sum()), len(lengths) * int(lengths.max()))
-
-    def close(self) -> None:
-        """Answer what was accepted, and stop."""
-        self.closing = True
-        if self.scheduler is not None:
-            self.scheduler.close()
-
-    async def answer(self, request: Request, read: Callable[[bytes, Limits], Ask]) -> Response:
-        """Read a request as some contract has it, predict, and return the answer. Raises BertieError."""
-        scheduler = self.ready()
+        `model` is the name of the one that is asked, the server's first if there is none.
+        """
+        self.models.check()
+        self.models.find(model)
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):
                 body = await read_body(request, self.settings.max_body_bytes)
@@ -66,12 +41,15 @@ class Endpoint:
             raise ClientSlow(
                 f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
             ) from None
-        ask = read(body, Limits(scheduler.classifier.pairs, self.settings.max_texts))
-        answer = await while_connected(request, scheduler.classify(ask.texts, timeout=self.settings.timeout_seconds))
-        self.metrics.answer(answer.predictions, answer.phases)
+        async with self.models.lease(model) as loaded:
+            ask = read(body, Limits(loaded.classifier.pairs, self.settings.max_texts))
+            work = loaded.scheduler.classify(ask.texts, timeout=self.settings.timeout_seconds)
+            answer = await while_connected(request, work)
+            loaded.metrics.answer(answer)
+            reply = ask.reply(Found(answer.predictions, answer.logits, loaded.classifier.labels))
         timing = ", ".join(f"{phase};dur={1e3 * seconds:.3f}" for phase, seconds in answer.phases.items())
-        reply = ask.reply(Found(answer.predictions, answer.logits, scheduler.classifier.labels))
-        return Response(reply.body, headers={"content-type": reply.media_type, "server-timing": timing})
+        headers = {"content-type": reply.media_type, "server-timing": timing, "x-model": loaded.name}
+        return Response(reply.body, headers=headers)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import weakref
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from bertie.scores import Prediction
+from bertie.serve.batching import Batch
+from bertie.serve.scheduler import PHASES, Answer, Scheduler
 
+MODEL = ("model", "bundle")
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -22,54 +26,73 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "bertie_requests", "Requests by path and status.", ("path", "status"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "bertie_phase_seconds",
+        self._requests = self._count("requests", "Requests by path and status.", "path", "status")
+        self._loads = self._count("model_loads", "Models loaded or replaced, by outcome.", "model", "outcome")
+        self.seconds = self._spread(
+            "phase_seconds",
             "Time of a request by phase; queue is the wait before its first model call.",
-            ("phase",),
-            buckets=SECONDS,
-            registry=self._registry,
+            SECONDS,
+            "phase",
         )
-        self._windows = Histogram(
-            "bertie_batch_windows", "Windows of a model call.", buckets=SIZES, registry=self._registry
-        )
-        self._tokens = Histogram(
-            "bertie_batch_tokens", "Tokens of a model call, without padding.", buckets=TOKENS, registry=self._registry
-        )
-        self._padding = Counter(
-            "bertie_padding_tokens", "Tokens that shorter windows were filled up with.", registry=self._registry
-        )
-        self._queue = Gauge("bertie_queue_tokens", "Tokens that wait for the model.", registry=self._registry)
-        self._labels = Counter("bertie_labels", "Answers by label.", ("label",), registry=self._registry)
-        self._scores = Histogram(
-            "bertie_scores", "Probability of the label given.", buckets=CONFIDENCE, registry=self._registry
-        )
+        self.windows = self._spread("batch_windows", "Windows of a model call.", SIZES)
+        self.tokens = self._spread("batch_tokens", "Tokens of a model call, without padding.", TOKENS)
+        self.padding = self._count("padding_tokens", "Tokens that shorter windows were filled up with.", *MODEL)
+        self.labels = self._count("labels", "Answers by label.", *MODEL, "label")
+        self.scores = self._spread("scores", "Probability of the label given.", CONFIDENCE)
+        self.queue = Gauge("bertie_queue_tokens", "Tokens that wait for the model.", MODEL, registry=self._registry)
 
-    def watch_queue(self, tokens: Callable[[], int]) -> None:
-        """Read from now on how many tokens wait."""
-        self._queue.set_function(tokens)
+    def _count(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"bertie_{name}", about, labels, registry=self._registry)
+
+    def _spread(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"bertie_{name}", about, (*MODEL, *labels), buckets=buckets, registry=self._registry)
 
     def request(self, path: str, status: int) -> None:
         """Count a request."""
         self._requests.labels(path, str(status)).inc()
 
-    def answer(self, predictions: list[Prediction], phases: dict[str, float]) -> None:
-        """Count what a request was answered, and how long that took."""
-        for phase, seconds in phases.items():
-            self._seconds.labels(phase).observe(seconds)
-        for one in predictions:
-            for label in one.labels if one.labels is not None else (one.label,):
-                self._labels.labels(label).inc()
-            self._scores.observe(one.score)
+    def load(self, model: str, outcome: str) -> None:
+        """Count a model that was loaded, or was not."""
+        self._loads.labels(model, outcome).inc()
 
-    def batch(self, windows: int, tokens: int, padded: int) -> None:
-        """Count a model call."""
-        self._windows.observe(windows)
-        self._tokens.observe(tokens)
-        self._padding.inc(padded - tokens)
+    def of(self, model: str, bundle: str) -> ModelMetrics:
+        """Return the numbers of one bundle that answers for a model."""
+        return ModelMetrics(self, model, bundle)
 
     def page(self) -> bytes:
         """Return the page that Prometheus reads."""
         return generate_latest(self._registry)
+
+
+class ModelMetrics:
+    """The numbers of one bundle that answers for a model: two that share its requests can be compared."""
+
+    def __init__(self, of: Metrics, model: str, bundle: str) -> None:
+        who = (model, bundle)
+        self._phases = {phase: of.seconds.labels(*who, phase) for phase in PHASES}
+        self._windows, self._tokens = of.windows.labels(*who), of.tokens.labels(*who)
+        self._padding, self._scores = of.padding.labels(*who), of.scores.labels(*who)
+        self._queue = of.queue.labels(*who)
+        self._label = functools.cache(lambda label: of.labels.labels(*who, label))
+
+    def watch_queue(self, scheduler: Scheduler) -> None:
+        """Read from now on how many tokens wait."""
+        watched = weakref.ref(scheduler)
+        self._queue.set_function(lambda: one.tokens if (one := watched()) else 0)
+
+    def answer(self, answer: Answer) -> None:
+        """Count what a request was answered, and how long that took."""
+        for phase, seconds in answer.phases.items():
+            self._phases[phase].observe(seconds)
+        for one in answer.predictions:
+            for label in one.labels if one.labels is not None else (one.label,):
+                self._label(label).inc()
+            self._scores.observe(one.score)
+
+    def batch(self, batch: Batch) -> None:
+        """Count a model call."""
+        lengths = batch.lengths
+        tokens = int(lengths.sum())
+        self._windows.observe(len(lengths))
+        self._tokens.observe(tokens)
+        self._padding.inc(len(lengths) * int(lengths.max()) - tokens)

@@ -25,6 +25,8 @@ INLINE_CHARACTERS = 4000
 RATE_MEMORY = 0.05
 """Weight of the last batch in the running mean of tokens a second."""
 
+PHASES = ("tokenize", "queue", "model")
+
 FIRST_LENGTH = 16
 """Tokens of each window of the batch that is computed once to begin with a rate that is about right."""
 

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import uvicorn
-from anyio import to_thread
 from fastapi import FastAPI
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, UsageError
-from bertie.runtime.classifier import Classifier, load
+from bertie.runtime.classifier import Classifier
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
+from bertie.serve.shares import Share, parse
 
 GRACE_SECONDS = 25
 """Time for accepted requests after SIGTERM; SageMaker kills after 30."""
 
-WARM_LENGTHS = (1, 12, 60)
-"""Words of the texts that the model scores before it is called ready."""
 
+def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str], None]) -> None:
+    """Serve models, told as `shares.parse` reads them, until SIGINT or SIGTERM.
 
-def serve(model: Path, settings: ServeSettings, *, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    `announce` is called with the address once the model is ready. Raises UsageError where the port is taken,
-    BundleError where the model cannot be loaded.
+    `announce` is called with the address once all of them are ready. Raises UsageError where the port is taken or two
+    models have one name, BundleError where a model cannot be loaded.
     """
-    asyncio.run(_serve(model, settings, announce))
+    asyncio.run(_serve(parse(models, settings.name), settings, announce))
 
 
-async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str], None]) -> None:
+async def _serve(
+    models: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str], None]
+) -> None:
     endpoint = Endpoint(settings)
     app = make_app(endpoint)
     listener = _bind(settings)
@@ -46,17 +45,19 @@ async def _serve(model: Path, settings: ServeSettings, announce: Callable[[str],
 
     async def loading() -> None:
         try:
-            endpoint.open(await to_thread.run_sync(lambda: _load(model, settings)))
+            await endpoint.models.open(models)
         except BertieError as error:
             failure.append(error)
             server.should_exit = True
             return
         host, port = listener.getsockname()[:2]
         announce(f"http://{host}:{port}")
+        if settings.watch_seconds:
+            await endpoint.models.watch(settings.watch_seconds)
 
     async with _background(loading):
         await server.serve(sockets=[listener])
-    endpoint.close()
+    await endpoint.models.close()
     if failure:
         raise failure[0]
 
@@ -65,7 +66,7 @@ class _Server(uvicorn.Server):
     endpoint: Endpoint
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.endpoint.closing = True
+        self.endpoint.models.closing = True
         await super().shutdown(sockets)
 
 
@@ -75,16 +76,9 @@ async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncI
     try:
         yield
     finally:
-        await task
-
-
-def _load(model: Path, settings: ServeSettings) -> Classifier:
-    classifier = load(model, threads=settings.threads)
-    classifier.warm()
-    for words in WARM_LENGTHS:
-        text = "warm " * words
-        classifier.predict([(text, text) if classifier.pairs else text])
-    return classifier
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _bind(settings: ServeSettings) -> socket.socket:
@@ -105,5 +99,5 @@ def _bind(settings: ServeSettings) -> socket.socket:
 def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> FastAPI:
     """Return an application around a loaded classifier, for tests and for mounting into another one."""
     endpoint = Endpoint(settings or ServeSettings())
-    endpoint.open(classifier)
+    endpoint.models.add(endpoint.settings.name, classifier)
     return make_app(endpoint)

@@ -31,12 +31,12 @@ STATES = {
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
-def responses(answer: dict[str, Any], problem: dict[str, Any] = PROBLEM, **others: str) -> Responses:
+def responses(answer: dict[str, Any], problem: dict[str, Any] | None = None, **others: str) -> Responses:
     """Return the answers of a path: the good one, the problems all share, and `others` such as `s406="..."`."""
     problems = STATES | {int(name[1:]): text for name, text in others.items()}
     found: Responses = {200: {"description": "The answer", "content": json(answer)}}
     for status, text in sorted(problems.items()):
-        found[status] = {"description": text, "content": json(problem)}
+        found[status] = {"description": text, "content": json(problem or PROBLEM)}
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json as json_module
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,6 +14,8 @@ from bertie.serve.endpoint import Endpoint
 from bertie.serve.routes.documented import Responses, json, list_of, responses, takes
 from bertie.serve.wire import oip
 from bertie.version import __version__
+
+Given = ParamSpec("Given")
 
 EXAMPLES: dict[str, Any] = {
     "two texts": {
@@ -57,63 +61,59 @@ def router(endpoint: Endpoint) -> APIRouter:
         return {"live": True}
 
     @routes.get("/health/ready", summary="Whether all models answer", response_class=Response)
+    @as_problem
     async def ready() -> Response:
-        return _state("ready", endpoint)
+        endpoint.models.check()
+        return _json({"ready": True})
 
     @routes.get("/models/{model}", summary="The model's inputs and outputs", responses=missing)
     @routes.get("/models/{model}/versions/{version}", summary="The same", responses=missing)
+    @as_problem
     async def metadata(model: str, version: str = "1") -> Response:
-        try:
-            _known(model, version, endpoint)
-            classifier = endpoint.ready().classifier
-        except BertieError as error:
-            return _problem(error)
-        return _json(oip.metadata(model, classifier.labels, pairs=classifier.pairs))
+        _versioned(model, version, endpoint)
+        async with endpoint.models.lease(model) as loaded:
+            return _json(oip.metadata(model, loaded.classifier.labels, pairs=loaded.classifier.pairs))
 
     @routes.get("/models/{model}/ready", summary="Whether the model answers", responses=missing)
     @routes.get("/models/{model}/versions/{version}/ready", summary="The same", responses=missing)
+    @as_problem
     async def model_ready(model: str, version: str = "1") -> Response:
-        try:
-            _known(model, version, endpoint)
-        except BertieError as error:
-            return _problem(error)
-        return _state("ready", endpoint)
+        _versioned(model, version, endpoint)
+        return _json({"name": model, "ready": True})
 
     answers = responses(ANSWER, PROBLEM, s404="No such model")
     body = takes(json(BODY, EXAMPLES))
 
     @routes.post("/models/{model}/infer", summary="Classify", responses=answers, openapi_extra=body)
     @routes.post("/models/{model}/versions/{version}/infer", summary="The same", responses=answers, openapi_extra=body)
+    @as_problem
     async def infer(request: Request, model: str, version: str = "1") -> Response:
         length = request.headers.get("inference-header-content-length", "")
-        try:
-            _known(model, version, endpoint)
-            return await endpoint.answer(request, lambda body, limits: oip.read(body, length, model, limits))
-        except BertieError as error:
-            return _problem(error)
+        _versioned(model, version, endpoint)
+        return await endpoint.answer(request, lambda body, limits: oip.read(body, length, model, limits), model)
 
     return routes
 
 
-def _known(model: str, version: str, endpoint: Endpoint) -> None:
-    if (model, version) != (endpoint.settings.name, "1"):
-        raise ModelUnknown(
-            f"there is no model {model[:100]!r} of version {version[:100]!r} here.",
-            expected=f"{endpoint.settings.name}, version 1",
-        )
+def _versioned(model: str, version: str, endpoint: Endpoint) -> None:
+    """Raise ModelUnknown for a model that is not here, or another version than the one there is of each."""
+    endpoint.models.check()
+    endpoint.models.find(model)
+    if version != "1":
+        raise ModelUnknown(f"there is no version {version[:100]!r} of the model here.", expected="version 1")
 
 
-def _state(word: str, endpoint: Endpoint) -> Response:
-    try:
-        endpoint.ready()
-    except BertieError as error:
-        return _problem(error)
-    return _json({word: True})
+def as_problem(route: Callable[Given, Awaitable[Response]]) -> Callable[Given, Awaitable[Response]]:
+    """Have a route tell its errors as the protocol does: as one string."""
 
+    @functools.wraps(route)
+    async def told(*given: Given.args, **named: Given.kwargs) -> Response:
+        try:
+            return await route(*given, **named)
+        except BertieError as error:
+            return _json({"error": str(error)}, error.http_status)
 
-def _problem(error: BertieError) -> Response:
-    """Return an error as the protocol has it: one string."""
-    return _json({"error": str(error)}, error.http_status)
+    return told
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.routes.documented import TEXT, json, list_of, responses, takes
-from bertie.serve.wire import invocations
+from bertie.serve.wire.invocations import read
 
 EXAMPLES: dict[str, Any] = {
     "one text": "Where is my parcel?",
@@ -70,22 +70,28 @@ def router(endpoint: Endpoint) -> APIRouter:
         responses={200: {"description": "Ready"}, 503: {"description": "Loading, or shutting down"}},
     )
     async def ping() -> Response:
-        endpoint.ready()
+        endpoint.models.check()
         return Response(status_code=200)
 
-    @routes.post(
-        "/invocations",
-        summary="Classify one text, or several",
-        response_class=Response,
-        responses=responses(
-            {"anyOf": [ANSWER, list_of(ANSWER), list_of(SCORE), list_of(list_of(SCORE))]},
-            s406="No kind of answer that the client takes",
-            s415="A content type that is not known here",
-        ),
-        openapi_extra=takes(CONTENT),
-    )
-    async def invoke(request: Request) -> Response:
-        kind, accept = (request.headers.get(name, "") for name in ("content-type", "accept"))
-        return await endpoint.answer(request, lambda body, limits: invocations.read(body, kind, accept, limits))
+    @routes.post("/invocations", summary="Classify one text, or several", **invocation())
+    async def invocations(request: Request) -> Response:
+        return await invoke(endpoint, request)
 
     return routes
+
+
+def invocation(**others: str) -> dict[str, Any]:
+    """Return what is to be said of a path that takes all that /invocations takes; `others` as for `responses`."""
+    answers = {"anyOf": [ANSWER, list_of(ANSWER), list_of(SCORE), list_of(list_of(SCORE))]}
+    others |= {"s406": "No kind of answer that the client takes", "s415": "A content type that is not known here"}
+    return {
+        "response_class": Response,
+        "responses": responses(answers, None, **others),
+        "openapi_extra": takes(CONTENT),
+    }
+
+
+async def invoke(endpoint: Endpoint, request: Request, model: str | None = None) -> Response:
+    """Answer what came to /invocations, or to the like path of one model."""
+    kind, accept = (request.headers.get(name, "") for name in ("content-type", "accept"))
+    return await endpoint.answer(request, lambda body, limits: read(body, kind, accept, limits), model)

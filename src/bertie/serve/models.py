@@ -1,0 +1,283 @@
+"""The models of a server: found by name, loaded, replaced and unloaded while requests are answered.
+
+All of it belongs to one event loop. A request holds its model with `lease` while it is answered; a model that was
+replaced ends when nobody holds it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from anyio import to_thread
+
+from bertie.config import ServeSettings
+from bertie.errors import BertieError, ModelTooLarge, ModelUnknown, NotReady
+from bertie.runtime.classifier import Classifier
+from bertie.serve.loading import Fresh, digest, file_bytes, load_warm, stamp
+from bertie.serve.metrics import Metrics, ModelMetrics
+from bertie.serve.scheduler import Scheduler
+from bertie.serve.shares import Share
+
+LOG = logging.getLogger("bertie")
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A model that answers."""
+
+    name: str
+    """What answers say of where they come from: NAME/BUNDLE@DIGEST."""
+    scheduler: Scheduler
+    metrics: ModelMetrics
+    memory: int
+    stamp: tuple[int, int] | None = None
+    users: int = 0
+    retired: bool = False
+
+    @property
+    def classifier(self) -> Classifier:
+        """What it answers with."""
+        return self.scheduler.classifier
+
+
+@dataclass(eq=False)
+class Model:
+    """A name, the bundles that share its requests, and those of them that are in memory."""
+
+    name: str
+    shares: tuple[Share, ...]
+    pinned: bool = True
+    """Whether it stays in memory whatever else is loaded."""
+    loaded: dict[Share, Loaded] = field(default_factory=dict)
+    used: float = 0.0
+    """When it was asked last."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes."""
+        return sum(one.memory for one in self.loaded.values())
+
+    def share(self, chance: float) -> Share:
+        """Return whose turn it is; `chance` is a number from 0 up to 1."""
+        place = chance * sum(share.weight for share in self.shares)
+        for share in self.shares:
+            place -= share.weight
+            if place < 0:
+                return share
+        return self.shares[-1]
+
+
+class Models:
+    """All models of a server, the first of which is asked where a request names none."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        metrics: Metrics,
+        *,
+        loads: Callable[[Path, ServeSettings], Fresh] = load_warm,
+        chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._loads, self._chance, self._clock = loads, chance, clock
+        self._models: dict[str, Model] = {}
+        self._loading = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+        self.opened = False
+        """Whether all that was to be loaded at the start is loaded."""
+        self.closing = False
+
+    def all(self) -> list[Model]:
+        """Return the models by their names, in memory or not."""
+        return list(self._models.values())
+
+    def check(self) -> None:
+        """Raise NotReady while models are loading, or the server is closing."""
+        if self.closing:
+            raise NotReady("the server is shutting down.", hint="send the request to another one")
+        if not self.opened:
+            raise NotReady("the model is still loading.", hint="try again when GET /ping answers 200")
+
+    def find(self, name: str | None = None) -> Model:
+        """Return a model, the first where there is no name. Raises ModelUnknown."""
+        model = next(iter(self._models.values()), None) if name is None else self._models.get(name)
+        if model is None:
+            known = ", ".join(list(self._models)[:10]) or "none is loaded; POST /models loads one"
+            wanted = "model" if name is None else f"model {name[:100]!r}"
+            raise ModelUnknown(f"there is no {wanted} here.", expected=known)
+        return model
+
+    @asynccontextmanager
+    async def lease(self, name: str | None = None) -> AsyncIterator[Loaded]:
+        """Hold what answers a request for a model; it stays whole until it is let go, also if it is replaced.
+
+        Raises ModelUnknown; loads again what had to make room, which may raise BundleError or ModelTooLarge.
+        """
+        model = self.find(name)
+        model.used = self._clock()
+        share = model.share(self._chance()) if len(model.shares) > 1 else model.shares[0]
+        loaded = model.loaded.get(share) or await self._again(model, share)
+        loaded.users += 1
+        try:
+            yield loaded
+        finally:
+            loaded.users -= 1
+            if loaded.retired and not loaded.users:
+                self._end(loaded)
+
+    async def open(self, models: Mapping[str, tuple[Share, ...]]) -> None:
+        """Load what the server is told to serve, and be ready. Raises BundleError."""
+        for name, shares in models.items():
+            await self.load(name, shares)
+        self.opened = True
+
+    def add(self, name: str, classifier: Classifier) -> None:
+        """Serve a classifier that is loaded already."""
+        share = Share(Path(name))
+        model = Model(name, (share,))
+        model.loaded[share] = self._answering(
+            name, share, Fresh(classifier, file_bytes(classifier), digest(classifier))
+        )
+        self._models[name] = model
+        self.opened = True
+
+    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> Model:
+        """Load a model, or replace it by what its bundles are now. Where that fails, what was there goes on.
+
+        Raises ModelUnknown for a new name without `shares`, BundleError, or ModelTooLarge.
+        """
+        async with self._loading:
+            known = self._models.get(name)
+            shares = shares or (known.shares if known else ())
+            if not shares:
+                raise ModelUnknown(f"there is no model {name[:100]!r} here.", expected=", ".join(self._models))
+            fresh: dict[Share, Loaded] = {}
+            try:
+                for share in shares:
+                    fresh[share] = await self._start(name, share)
+            except BaseException:
+                for one in fresh.values():
+                    self._retire(one)
+                raise
+            model = known or Model(name, shares, pinned, used=self._clock())
+            before, model.loaded, model.shares = model.loaded, fresh, shares
+            for old in before.values():
+                self._retire(old)
+            self._models[name] = model
+            try:
+                self._make_room(model)
+            except ModelTooLarge:
+                del self._models[name]
+                raise
+            return model
+
+    async def unload(self, name: str) -> None:
+        """Forget a model; requests that hold it are answered. Raises ModelUnknown."""
+        async with self._loading:
+            model = self.find(name)
+            del self._models[name]
+            self._put_away(model)
+
+    async def watch(self, seconds: float) -> None:
+        """Replace each model whose bundle is replaced on disk; look every so many seconds, until cancelled."""
+        tried: dict[tuple[str, Share], tuple[int, int] | None] = {}
+        while True:
+            await asyncio.sleep(seconds)
+            for model in self.all():
+                for share, loaded in list(model.loaded.items()):
+                    now = await to_thread.run_sync(stamp, share.bundle)
+                    if now in {None, loaded.stamp, tried.get((model.name, share))}:
+                        continue
+                    tried[model.name, share] = now
+                    try:
+                        await self.load(model.name)
+                    except BertieError as error:
+                        LOG.warning("model %s was replaced on disk and cannot be used: %s", model.name, error)
+                    break
+
+    async def close(self) -> None:
+        """Answer what was accepted, and stop."""
+        self.closing = True
+        for model in self.all():
+            self._put_away(model)
+        await asyncio.gather(*self._ending)
+
+    async def _again(self, model: Model, share: Share) -> Loaded:
+        async with self._loading:
+            if share not in model.loaded:
+                model.loaded[share] = await self._start(model.name, share)
+                self._make_room(model)
+            return model.loaded[share]
+
+    async def _start(self, name: str, share: Share) -> Loaded:
+        seen = stamp(share.bundle)
+        try:
+            fresh = await to_thread.run_sync(self._loads, share.bundle, self._settings)
+            loaded = await to_thread.run_sync(self._answering, name, share, fresh)
+        except BertieError:
+            self._metrics.load(name, "failed")
+            raise
+        loaded.stamp = seen
+        self._metrics.load(name, "done")
+        LOG.info("loaded %s", loaded.name)
+        return loaded
+
+    def _answering(self, name: str, share: Share, fresh: Fresh) -> Loaded:
+        metrics = self._metrics.of(name, share.label)
+        scheduler = Scheduler(
+            fresh.classifier,
+            batch_tokens=self._settings.batch_tokens,
+            queue_seconds=self._settings.queue_seconds,
+            observe=metrics.batch,
+        )
+        metrics.watch_queue(scheduler)
+        return Loaded(f"{name}/{quote(share.label)}@{fresh.digest}", scheduler, metrics, fresh.memory)
+
+    def _make_room(self, wanted: Model) -> None:
+        """Put away what was not used for longest until the limit is kept. Raises ModelTooLarge, and puts `wanted` away.
+
+        What was put away stays known, and is loaded again when it is asked.
+        """
+        limit = self._settings.memory_limit_mb * 2**20
+        while limit and sum(model.memory for model in self.all()) > limit:
+            idle = [
+                model
+                for model in self.all()
+                if model.loaded and not model.pinned and model is not wanted
+                if not any(one.users for one in model.loaded.values())
+            ]
+            if idle:
+                self._put_away(min(idle, key=lambda model: model.used))
+            elif wanted.pinned:
+                return
+            else:
+                self._put_away(wanted)
+                raise ModelTooLarge(
+                    f"there is no room for model {wanted.name!r}.",
+                    expected=f"models of {self._settings.memory_limit_mb} MB together",
+                    hint="unload another one, or give --memory-limit-mb a higher value",
+                )
+
+    def _put_away(self, model: Model) -> None:
+        loaded, model.loaded = model.loaded, {}
+        for one in loaded.values():
+            self._retire(one)
+
+    def _retire(self, loaded: Loaded) -> None:
+        loaded.retired = True
+        if not loaded.users:
+            self._end(loaded)
+
+    def _end(self, loaded: Loaded) -> None:
+        task = asyncio.ensure_future(to_thread.run_sync(loaded.scheduler.close))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

@@ -1,0 +1,159 @@
+"""Models over HTTP: SageMaker's multi-model API at /models, and Triton's repository extension at /v2/repository.
+
+Both load only what lies in the folder that the server was given with --model-store, and what it served from the start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
+from bertie.serve.endpoint import Endpoint, read_body
+from bertie.serve.models import Model
+from bertie.serve.routes.documented import PROBLEM, TEXT, Responses, json, list_of, takes
+from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
+from bertie.serve.routes.oip import as_problem
+from bertie.serve.routes.sagemaker import invocation
+from bertie.serve.routes.sagemaker import invoke as invoked
+from bertie.serve.shares import NAME, Share
+from bertie.serve.wire.exchange import dump, parse
+
+SHAPES = '{"model_name": "NAME", "url": "/opt/ml/models/NAME/model"}'
+MODEL: dict[str, Any] = {
+    "type": "object",
+    "required": ["modelName", "modelUrl"],
+    "properties": {"modelName": {"type": "string"}, "modelUrl": {"type": "string"}},
+}
+LOAD: dict[str, Any] = {
+    "type": "object",
+    "required": ["model_name", "url"],
+    "properties": {"model_name": {"type": "string", "pattern": f"^{NAME.pattern}$"}, "url": TEXT},
+}
+EXAMPLES = {"SageMaker's": {"model_name": "support", "url": "/opt/ml/models/support/model"}}
+LIST: dict[str, Any] = {"type": "object", "required": ["models"], "properties": {"models": list_of(MODEL)}}
+INDEX: dict[str, Any] = list_of(
+    {"type": "object", "properties": {key: {"type": "string"} for key in ("name", "version", "state", "reason")}}
+)
+FAULTS = {
+    400: "The body does not parse",
+    404: "No such model",
+    409: "A model of that name is loaded already",
+    413: "Body over the limit",
+    422: "Another shape, or a bundle that may not be loaded",
+    500: "The bundle cannot be used",
+    503: "Loading, or shutting down",
+    507: "No memory for a further model",
+}
+
+
+def _answers(good: dict[str, Any] | None, *statuses: int, problem: dict[str, Any] = PROBLEM) -> Responses:
+    found: Responses = {200: {"description": "Done"} | ({"content": json(good)} if good else {})}
+    return found | {status: {"description": FAULTS[status], "content": json(problem)} for status in statuses}
+
+
+def multi_model(endpoint: Endpoint) -> APIRouter:
+    """Return the routes of SageMaker's multi-model API."""
+    routes = APIRouter(prefix="/models", tags=["SageMaker multi-model"])
+
+    @routes.get("", summary="The models", responses=_answers(LIST, 503))
+    async def listed() -> Response:
+        endpoint.models.check()
+        return _json({"models": [_described(model) for model in endpoint.models.all()]})
+
+    @routes.post(
+        "",
+        summary="Load a model",
+        responses=_answers(MODEL, 400, 404, 409, 413, 422, 500, 503, 507),
+        openapi_extra=takes(json(LOAD, EXAMPLES)),
+    )
+    async def load(request: Request) -> Response:
+        endpoint.models.check()
+        asked = parse(await read_body(request, endpoint.settings.max_body_bytes), SHAPES)
+        name, url = (asked.get(key) if isinstance(asked, dict) else None for key in ("model_name", "url"))
+        if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(url, str):
+            raise RequestInvalid("the body names no model, or one with letters it may not have.", expected=SHAPES)
+        if any(model.name == name for model in endpoint.models.all()):
+            raise ModelKnown(f"model {name!r} is loaded already.", hint="DELETE it first")
+        share = Share(_stored(url, endpoint))
+        return _json(_described(await endpoint.models.load(name, (share,), pinned=False)))
+
+    @routes.get("/{model}", summary="One model", responses=_answers(MODEL, 404, 503))
+    async def one(model: str) -> Response:
+        endpoint.models.check()
+        return _json(_described(endpoint.models.find(model)))
+
+    @routes.delete("/{model}", summary="Unload a model", responses=_answers(None, 404, 503))
+    async def unload(model: str) -> Response:
+        endpoint.models.check()
+        await endpoint.models.unload(model)
+        return Response()
+
+    @routes.post("/{model}/invoke", summary="Classify with one of the models", **invocation(s404="No such model"))
+    async def invoke(request: Request, model: str) -> Response:
+        return await invoked(endpoint, request, model)
+
+    return routes
+
+
+def repository(endpoint: Endpoint) -> APIRouter:
+    """Return the routes of the repository extension."""
+    routes = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"])
+
+    @routes.post("/index", summary="The models and their states", responses=_answers(INDEX, 503))
+    @as_problem
+    async def index() -> Response:
+        endpoint.models.check()
+        states = [("READY" if model.loaded else "UNAVAILABLE", model.name) for model in endpoint.models.all()]
+        return _json([{"name": name, "version": "1", "state": state, "reason": ""} for state, name in states])
+
+    faults = _answers(None, 404, 422, 500, 503, 507, problem=PROTOCOL_PROBLEM)
+
+    @routes.post("/models/{model}/load", summary="Load a model, or replace it by what is on disk", responses=faults)
+    @as_problem
+    async def load(model: str) -> Response:
+        endpoint.models.check()
+        known = any(one.name == model for one in endpoint.models.all())
+        shares: tuple[Share, ...] = ()
+        if not known and endpoint.settings.model_store is not None:
+            folder = _stored(model, endpoint)
+            # SageMaker puts a model into a folder of that name within its own.
+            shares = (Share(folder / "model" if (folder / "model").is_dir() else folder),)
+        await endpoint.models.load(model, shares, pinned=False)
+        return _json({})
+
+    @routes.post("/models/{model}/unload", summary="Unload a model", responses=_answers(None, 404, 503))
+    @as_problem
+    async def unload(model: str) -> Response:
+        endpoint.models.check()
+        await endpoint.models.unload(model)
+        return _json({})
+
+    return routes
+
+
+def _stored(path: str, endpoint: Endpoint) -> Path:
+    """Return a path within the folder of models. Raises RequestInvalid: clients must not read the rest of the disk."""
+    store = endpoint.settings.model_store
+    if store is None:
+        raise RequestInvalid("this server loads no models over HTTP.", hint="start it with --model-store FOLDER")
+    try:
+        found = (store / path).resolve()
+        inside = found.is_relative_to(store.resolve()) and found != store.resolve()
+    except (OSError, ValueError):
+        inside = False
+    if not inside:
+        raise RequestInvalid("the bundle lies outside the folder of models.", expected="a path within --model-store")
+    if not found.exists():
+        raise ModelUnknown("there is no such bundle in the folder of models.")
+    return found
+
+
+def _described(model: Model) -> dict[str, str]:
+    return {"modelName": model.name, "modelUrl": ",".join(str(share.bundle) for share in model.shares)}
+
+
+def _json(value: Any) -> Response:
+    return Response(dump(value), media_type="application/json")

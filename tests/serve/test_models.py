@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import bertie
+from bertie.config import ServeSettings
+from bertie.errors import BundleDamaged, BundleNotFound, ModelTooLarge, ModelUnknown, NotReady
+from bertie.serve.loading import Fresh, load_warm
+from bertie.serve.metrics import Metrics
+from bertie.serve.models import Models
+from bertie.serve.shares import Share
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def bundles(tiny_bundle: Path, tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copytree(tiny_bundle, tmp_path / name)) for name in "abc"]
+
+
+def megabytes(count: int) -> object:
+    """Return how to load with a model that takes so many megabytes, whatever it takes."""
+
+    def load(bundle: Path, settings: ServeSettings) -> Fresh:
+        fresh = load_warm(bundle, settings)
+        return Fresh(fresh.classifier, count << 20, fresh.digest)
+
+    return load
+
+
+def made(**settings: object) -> Models:
+    return Models(ServeSettings(**settings), Metrics(), loads=megabytes(10))  # type: ignore[arg-type]
+
+
+async def asked(models: Models, name: str | None = None) -> str:
+    async with models.lease(name) as loaded:
+        return (await loaded.scheduler.classify(["where is my parcel"], timeout=20)).predictions[0].label or ""
+
+
+async def test_nothing_is_ready_before_all_is_loaded(bundles: list[Path]) -> None:
+    models = made()
+    with pytest.raises(NotReady):
+        models.check()
+    await models.open({"one": (Share(bundles[0]),), "two": (Share(bundles[1]),)})
+    models.check()
+    assert await asked(models) == await asked(models, "two") == "delivery"
+    with pytest.raises(ModelUnknown, match="three"):
+        models.find("three")
+    await models.close()
+    with pytest.raises(NotReady):
+        models.check()
+
+
+async def test_a_replaced_model_answers_those_who_hold_it(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    async with models.lease() as old:
+        await models.load("one")
+        assert old.retired
+        assert (await old.scheduler.classify(["i love it"], timeout=20)).predictions
+        async with models.lease() as new:
+            assert new is not old
+    await asyncio.sleep(0.1)
+    with pytest.raises(NotReady):
+        await old.scheduler.classify(["i love it"], timeout=20)
+    await models.close()
+
+
+async def test_under_requests_replacing_loses_none(bundles: list[Path]) -> None:
+    models = made(queue_seconds=60)
+    await models.open({"one": (Share(bundles[0]),)})
+    answers: Counter[str] = Counter()
+    over = False
+
+    async def client() -> None:
+        while not over:
+            answers[await asked(models)] += 1
+
+    clients = [asyncio.create_task(client()) for _ in range(8)]
+    for _ in range(5):
+        await models.load("one")
+    over = True
+    await asyncio.gather(*clients)
+    assert set(answers) == {"delivery"}
+    assert answers["delivery"] > 8
+    await models.close()
+
+
+async def test_where_the_new_one_is_broken_the_old_one_goes_on(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    (bundles[0] / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(BundleDamaged):
+        await models.load("one")
+    with pytest.raises(BundleNotFound):
+        await models.load("one", (Share(bundles[1]), Share(Path("nowhere"))))
+    assert await asked(models) == "delivery"
+    assert [share.bundle for share in models.find("one").shares] == [bundles[0]]
+    await models.close()
+
+
+async def test_what_is_replaced_on_disk_is_loaded_and_what_is_damaged_is_not(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    before = models.find("one").loaded[Share(bundles[0])]
+    watching = asyncio.create_task(models.watch(0.02))
+
+    async def replaced(by: Path) -> None:
+        for file in by.iterdir():
+            new = bundles[0] / f".{file.name}"
+            shutil.copy(file, new)
+            new.replace(bundles[0] / file.name)
+        os.utime(bundles[0] / "manifest.json")
+        await asyncio.sleep(0.3)
+
+    (bundles[2] / "model.onnx").write_bytes(b"not a model")
+    await replaced(bundles[2])
+    assert models.find("one").loaded[Share(bundles[0])] is before
+    await replaced(bundles[1])
+    for _ in range(100):
+        if models.find("one").loaded[Share(bundles[0])] is not before:
+            break
+        await asyncio.sleep(0.05)
+    assert models.find("one").loaded[Share(bundles[0])] is not before
+    assert await asked(models) == "delivery"
+    watching.cancel()
+    await models.close()
+
+
+async def test_a_share_of_the_requests_goes_to_another_bundle(bundles: list[Path]) -> None:
+    chances = iter([place / 100 for place in range(100)])
+    models = Models(ServeSettings(), Metrics(), chance=lambda: next(chances))
+    await models.open({"one": (Share(bundles[0], 90), Share(bundles[1], 10))})
+    seen: Counter[str] = Counter()
+    for _ in range(100):
+        async with models.lease() as loaded:
+            seen[loaded.name.split("@")[0]] += 1
+    assert seen == {"one/a": 90, "one/b": 10}
+    await models.close()
+
+
+async def test_the_least_recently_used_makes_room_and_comes_back(bundles: list[Path]) -> None:
+    models = made(memory_limit_mb=25)
+    models.opened = True
+    for name, bundle in zip("ab", bundles, strict=False):
+        await models.load(name, (Share(bundle),), pinned=False)
+    assert await asked(models, "a")  # now b is the one that was not asked for longest
+    await models.load("c", (Share(bundles[2]),), pinned=False)
+    assert [model.name for model in models.all() if model.loaded] == ["a", "c"]
+    assert await asked(models, "b") == "delivery"
+    assert [model.name for model in models.all() if model.loaded] == ["b", "c"]
+    await models.close()
+
+
+async def test_what_is_held_or_pinned_never_makes_room(bundles: list[Path]) -> None:
+    models = made(memory_limit_mb=25)
+    await models.open({"a": (Share(bundles[0]),)})
+    await models.load("b", (Share(bundles[1]),), pinned=False)
+    async with models.lease("b"):
+        with pytest.raises(ModelTooLarge):
+            await models.load("c", (Share(bundles[2]),), pinned=False)
+    assert [model.name for model in models.all()] == ["a", "b"]
+    await models.load("c", (Share(bundles[2]),), pinned=False)
+    assert [model.name for model in models.all() if model.loaded] == ["a", "c"]
+    await models.close()
+
+
+def test_loading_says_what_it_takes(tiny_bundle: Path) -> None:
+    fresh = load_warm(tiny_bundle, ServeSettings())
+    assert fresh.memory >= (tiny_bundle / "model.onnx").stat().st_size
+    assert len(fresh.digest) == 12
+    assert isinstance(fresh.classifier, bertie.Classifier)
