@@ -248,6 +248,9 @@ class OptimizeSettings(Settings):
     portable: bool = Field(
         True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
     )
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
+    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
@@ -294,6 +297,9 @@ class ServeSettings(Settings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network interface.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
+    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")

@@ -59,13 +59,18 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.servers: list[subprocess.Popen[bytes]] = []
-        self.ports = {shown: _free_port() for shown in ("8080", "8081")}
+        self.ports = {shown: _free_port() for shown in ("8080", "8081", "8082")}
         self.environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
 
+    def here(self, shown: str) -> str:
+        """Return what a reader types, with ports that are free."""
+        for port, free in self.ports.items():
+            shown = shown.replace(port, free)
+        return shown
+
     def type(self, line: str) -> str:
-        for shown, port in self.ports.items():
-            line = line.replace(shown, port)
+        line = self.here(line)
         if line == "make demo":
             line = f"make -C {ROOT} demo DEMO={self.folder / 'demo'}"
         if line == STOPPED:
@@ -112,6 +117,7 @@ class Reader:
         pytest.fail(f"{line} never became ready")
 
     def python(self, body: str) -> None:
+        body = self.here(body)
         self.run([sys.executable, "-c", PREAMBLE + body], body)
 
     def stop(self) -> None:

@@ -182,7 +182,7 @@ def test_each_window_runs_once_with_the_oldest_always_among_them(
 def test_no_range_around_the_oldest_computes_more_in_the_time(
     lengths: list[int], budget: int, data: st.DataObject
 ) -> None:
-    """Against every range there is, but for those that break up a length, which are as good to a few tokens."""
+    """Against every range that takes windows of a length together, which is what it is to do where they fit."""
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     chosen = data.draw(st.integers(0, len(ordered) - 1))
     anchor = int(np.searchsorted(ordered, ordered[chosen], side="right")) - 1
@@ -195,4 +195,4 @@ def test_no_range_around_the_oldest_computes_more_in_the_time(
         for b in range(anchor + 1, len(ordered) + 1)
         if b - a == 1 or ((b - a) * ordered[b - 1] <= budget and b - a <= MAX_ROWS)
     ]
-    assert worth(start, end) >= 0.8 * max(fits)
+    assert worth(start, end) >= max(fits, default=0) - 1e-9

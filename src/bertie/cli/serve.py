@@ -32,11 +32,11 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
         raise need("serve", error) from error
     voice = talk(quiet=quiet)
 
-    def announce(address: str) -> None:
+    def announce(address: str, grpc_port: int | None) -> None:
         if json:
-            put({"url": address})
+            put({"url": address} | ({"grpc_port": grpc_port} if grpc_port else {}))
             sys.stdout.flush()
-        voice.say(f"ready on {address}; try")
+        voice.say(f"ready on {address}{f', gRPC on port {grpc_port}' if grpc_port else ''}; try")
         voice.say(f"  curl {address}/invocations -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, UsageError
+from bertie.errors import BertieError, UsageError, need
 from bertie.runtime.classifier import Classifier
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
@@ -22,17 +22,17 @@ GRACE_SECONDS = 25
 """Time for accepted requests after SIGTERM; SageMaker kills after 30."""
 
 
-def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str], None]) -> None:
+def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str, int | None], None]) -> None:
     """Serve models, told as `shares.parse` reads them, until SIGINT or SIGTERM.
 
-    `announce` is called with the address once all of them are ready. Raises UsageError where the port is taken or two
-    models have one name, BundleError where a model cannot be loaded.
+    `announce` is called with the address, and the port of gRPC if there is one, once all models are ready. Raises
+    UsageError where a port is taken or two models have one name, BundleError where a model cannot be loaded.
     """
     asyncio.run(_serve(parse(models, settings.name), settings, announce))
 
 
 async def _serve(
-    models: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str], None]
+    models: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str, int | None], None]
 ) -> None:
     endpoint = Endpoint(settings)
     app = make_app(endpoint)
@@ -51,11 +51,11 @@ async def _serve(
             server.should_exit = True
             return
         host, port = listener.getsockname()[:2]
-        announce(f"http://{host}:{port}")
+        announce(f"http://{host}:{port}", grpc_port)
         if settings.watch_seconds:
             await endpoint.models.watch(settings.watch_seconds)
 
-    async with _background(loading):
+    async with _grpc(endpoint, settings) as grpc_port, _background(loading):
         await server.serve(sockets=[listener])
     await endpoint.models.close()
     if failure:
@@ -68,6 +68,22 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.endpoint.models.closing = True
         await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def _grpc(endpoint: Endpoint, settings: ServeSettings) -> AsyncIterator[int | None]:
+    if settings.grpc_port is None:
+        yield None
+        return
+    try:
+        from bertie.serve.grpc_server import start  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise need("grpc", error) from error
+    server, port = await start(endpoint, settings.host, settings.grpc_port)
+    try:
+        yield port
+    finally:
+        await server.stop(GRACE_SECONDS)
 
 
 @asynccontextmanager

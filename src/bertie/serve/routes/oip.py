@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 from fastapi import APIRouter, Request, Response
 
-from bertie.errors import BertieError, ModelUnknown
+from bertie.errors import BertieError
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.routes.documented import Responses, json, list_of, responses, takes
 from bertie.serve.wire import oip
@@ -70,7 +70,7 @@ def router(endpoint: Endpoint) -> APIRouter:
     @routes.get("/models/{model}/versions/{version}", summary="The same", responses=missing)
     @as_problem
     async def metadata(model: str, version: str = "1") -> Response:
-        _versioned(model, version, endpoint)
+        _check(model, version, endpoint)
         async with endpoint.models.lease(model) as loaded:
             return _json(oip.metadata(model, loaded.classifier.labels, pairs=loaded.classifier.pairs))
 
@@ -78,7 +78,7 @@ def router(endpoint: Endpoint) -> APIRouter:
     @routes.get("/models/{model}/versions/{version}/ready", summary="The same", responses=missing)
     @as_problem
     async def model_ready(model: str, version: str = "1") -> Response:
-        _versioned(model, version, endpoint)
+        _check(model, version, endpoint)
         return _json({"name": model, "ready": True})
 
     answers = responses(ANSWER, PROBLEM, s404="No such model")
@@ -89,18 +89,17 @@ def router(endpoint: Endpoint) -> APIRouter:
     @as_problem
     async def infer(request: Request, model: str, version: str = "1") -> Response:
         length = request.headers.get("inference-header-content-length", "")
-        _versioned(model, version, endpoint)
+        _check(model, version, endpoint)
         return await endpoint.answer(request, lambda body, limits: oip.read(body, length, model, limits), model)
 
     return routes
 
 
-def _versioned(model: str, version: str, endpoint: Endpoint) -> None:
-    """Raise ModelUnknown for a model that is not here, or another version than the one there is of each."""
+def _check(model: str, version: str, endpoint: Endpoint) -> None:
+    """Raise NotReady, or ModelUnknown for a model that is not here."""
     endpoint.models.check()
     endpoint.models.find(model)
-    if version != "1":
-        raise ModelUnknown(f"there is no version {version[:100]!r} of the model here.", expected="version 1")
+    oip.check_version(version)
 
 
 def as_problem(route: Callable[Given, Awaitable[Response]]) -> Callable[Given, Awaitable[Response]]:

@@ -69,6 +69,14 @@ def decoded(body: bytes) -> str:
         raise RequestError("the body is not UTF-8.", expected="text encoded as UTF-8") from None
 
 
+def utf8(raw: bytes) -> str:
+    """Return a text out of a binary tensor. Raises RequestInvalid."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise RequestInvalid("a text is not UTF-8.", expected="text encoded as UTF-8") from None
+
+
 def checked(texts: list[Text], limits: Limits, shapes: str) -> list[Text]:
     """Return the texts. Raises RequestInvalid where there is none or one is empty, RequestTooLarge for too many."""
     if not texts:

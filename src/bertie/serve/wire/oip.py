@@ -10,8 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from bertie.errors import RequestError, RequestInvalid
-from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse
+from bertie.errors import ModelUnknown, RequestError, RequestInvalid
+from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse, utf8
 from bertie.tokens import Text
 
 SHAPES = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a text", "another"]}]}'
@@ -36,6 +36,12 @@ def metadata(name: str, labels: tuple[str, ...], *, pairs: bool) -> dict[str, An
     }
 
 
+def check_version(version: str) -> None:
+    """Raise ModelUnknown for another version than the one there is of each model."""
+    if version != "1":
+        raise ModelUnknown(f"there is no version {version[:100]!r} of the model here.", expected="version 1")
+
+
 def read(body: bytes, header_length: str, model: str, limits: Limits) -> Ask:
     """Return the texts of an inference request, and how it is answered.
 
@@ -56,49 +62,57 @@ def read(body: bytes, header_length: str, model: str, limits: Limits) -> Ask:
         parameters = one.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= len(rest):
-            data, rest = _strings(rest[:size]), rest[size:]
+            data, rest = strings(rest[:size]), rest[size:]
         else:
             data = _flat(one.get("data"))
         if one.get("datatype") != "BYTES" or _count(one.get("shape")) != len(data):
-            raise RequestInvalid(
-                "an input is no tensor of strings, or has another shape than its data.", expected=SHAPES
-            )
+            raise misshapen()
         tensors[str(one.get("name"))] = data
+    return Ask(texts_of(tensors, limits), _writer(model, value.get("id"), _outputs(value)))
+
+
+def texts_of(tensors: dict[str, list[str]], limits: Limits) -> list[Text]:
+    """Return the texts of a request's inputs. Raises RequestInvalid or RequestTooLarge."""
     wanted = ["text", "text_pair"] if limits.pairs else ["text"]
     if sorted(tensors) != wanted or len({len(data) for data in tensors.values()}) != 1:
         raise RequestInvalid(f"this model's inputs are {' and '.join(wanted)}, of one length.", expected=SHAPES)
     texts: list[Text] = [*tensors["text"]]
     if limits.pairs:
         texts = list(zip(tensors["text"], tensors["text_pair"], strict=True))
-    return Ask(checked(texts, limits, SHAPES), _writer(model, value.get("id"), _outputs(value)))
+    return checked(texts, limits, SHAPES)
+
+
+def misshapen() -> RequestInvalid:
+    """Return the error of a tensor that is not what it should be."""
+    return RequestInvalid("an input is no tensor of strings, or has another shape than its data.", expected=SHAPES)
 
 
 def _outputs(value: dict[str, Any]) -> list[str]:
     asked = value.get("outputs")
-    if not asked:
-        return list(OUTPUTS[:3])
-    names = [one.get("name") if isinstance(one, dict) else None for one in asked] if isinstance(asked, list) else []
-    if not names or any(name not in OUTPUTS for name in names):
+    if asked and not isinstance(asked, list):
+        raise RequestInvalid("the outputs are no list.", expected=", ".join(OUTPUTS))
+    return outputs([one.get("name") if isinstance(one, dict) else None for one in asked or []])
+
+
+def outputs(names: list[Any]) -> list[str]:
+    """Return the names of the outputs that are asked for. Raises RequestInvalid for one that there is not."""
+    if any(name not in OUTPUTS for name in names):
         raise RequestInvalid("an output is asked for that this model does not have.", expected=", ".join(OUTPUTS))
-    return [str(name) for name in names]
+    return names or list(OUTPUTS[:3])
 
 
-def _strings(raw: memoryview) -> list[str]:
-    """Return the strings of a binary tensor: each after its length in four bytes, the lowest first."""
+def strings(raw: memoryview) -> list[str]:
+    """Return the strings of a binary tensor: each after its length in four bytes, the lowest first.
+
+    Raises RequestInvalid.
+    """
     found, place = [], 0
     while place < len(raw):
         if place + 4 > len(raw) or place + 4 + (size := struct.unpack_from("<I", raw, place)[0]) > len(raw):
             raise RequestInvalid("a binary tensor ends in the midst of a string.", expected="a length before each")
-        found.append(_utf8(bytes(raw[place + 4 : place + 4 + size])))
+        found.append(utf8(bytes(raw[place + 4 : place + 4 + size])))
         place += 4 + size
     return found
-
-
-def _utf8(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise RequestInvalid("a text is not UTF-8.", expected="text encoded as UTF-8") from None
 
 
 def _flat(data: Any) -> list[str]:
@@ -120,21 +134,26 @@ def _count(shape: Any) -> int:
 
 def _writer(model: str, identity: Any, names: list[str]) -> Callable[[Found], Reply]:
     def write(found: Found) -> Reply:
-        count, per_label = len(found.predictions), [len(found.predictions), len(found.labels)]
-        tensors = {
-            "label": ("BYTES", [count], [_label(one.label, one.labels) for one in found.predictions]),
-            "score": ("FP32", [count], [one.score for one in found.predictions]),
-            "probabilities": ("FP32", per_label, [p for one in found.predictions for p in one.scores.values()]),
-            "logits": ("FP32", per_label, found.logits.ravel().tolist()),
-        }
-        outputs = [
-            {"name": name, "datatype": tensors[name][0], "shape": tensors[name][1], "data": tensors[name][2]}
-            for name in names
-        ]
-        answer = {"model_name": model, "model_version": "1", "outputs": outputs}
+        answer = {"model_name": model, "model_version": "1", "outputs": [tensor(name, found) for name in names]}
         return Reply(dump(answer if identity is None else answer | {"id": str(identity)}))
 
     return write
+
+
+def tensor(name: str, found: Found) -> dict[str, Any]:
+    """Return one output: its name, datatype, shape and data, a flat list."""
+    shape = [len(found.predictions)]
+    datatype, data = "FP32", list[Any]()
+    match name:
+        case "label":
+            datatype, data = "BYTES", [_label(one.label, one.labels) for one in found.predictions]
+        case "score":
+            data = [one.score for one in found.predictions]
+        case "probabilities":
+            data, shape = [p for one in found.predictions for p in one.scores.values()], [*shape, len(found.labels)]
+        case "logits":
+            data, shape = found.logits.ravel().tolist(), [*shape, len(found.labels)]
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
 def _label(label: str | None, labels: tuple[str, ...] | None) -> str:

@@ -1,0 +1,135 @@
+"""The Open Inference Protocol over gRPC, beside HTTP and in the same event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import StatusCode
+
+from bertie.errors import BertieError, UsageError
+from bertie.serve.endpoint import Endpoint
+from bertie.serve.wire import oip, oip_grpc
+from bertie.serve.wire.exchange import Found, Limits
+from bertie.serve.wire.oip_messages import SERVICE, message
+from bertie.version import __version__
+
+STATES = {
+    404: StatusCode.NOT_FOUND,
+    413: StatusCode.INVALID_ARGUMENT,
+    422: StatusCode.INVALID_ARGUMENT,
+    429: StatusCode.RESOURCE_EXHAUSTED,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.DEADLINE_EXCEEDED,
+    507: StatusCode.RESOURCE_EXHAUSTED,
+}
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+async def start(endpoint: Endpoint, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """Start to answer, and return the server and its port. Raises UsageError where the port is taken."""
+    limit = endpoint.settings.max_body_bytes
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, _handlers(endpoint)),))
+    try:
+        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise UsageError(f"cannot listen on {host} port {port} for gRPC.", hint="choose another --grpc-port") from error
+    await server.start()
+    return server, bound
+
+
+def _handlers(endpoint: Endpoint) -> dict[str, Any]:
+    calls = _Calls(endpoint)
+    methods: dict[str, Handler] = {
+        "ServerLive": calls.server_live,
+        "ServerReady": calls.server_ready,
+        "ServerMetadata": calls.server_metadata,
+        "ModelReady": calls.model_ready,
+        "ModelMetadata": calls.model_metadata,
+        "ModelInfer": calls.model_infer,
+    }
+    return {
+        name: grpc.unary_unary_rpc_method_handler(
+            _told(name, method, endpoint),
+            request_deserializer=message(f"{name}Request").FromString,
+            response_serializer=message(f"{name}Response").SerializeToString,
+        )
+        for name, method in methods.items()
+    }
+
+
+def _told(name: str, method: Handler, endpoint: Endpoint) -> Handler:
+    """Have a method count its calls, and tell its errors as gRPC does."""
+
+    async def told(request: Any, context: Any) -> Any:
+        status = 500
+        try:
+            answer = await method(request, context)
+            status = 200
+        except BertieError as error:
+            status = error.http_status
+            await context.abort(STATES.get(status, StatusCode.INTERNAL), str(error))
+        except Exception:  # nobody expected it; the answer must say nothing of the server's insides
+            await context.abort(StatusCode.INTERNAL, "the server failed on this request.")
+        else:
+            return answer
+        finally:
+            endpoint.metrics.request(f"/{SERVICE}/{name}", status)
+
+    return told
+
+
+class _Calls:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint, self._models = endpoint, endpoint.models
+
+    async def server_live(self, _: Any, __: Any) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    async def server_ready(self, _: Any, __: Any) -> Any:
+        return message("ServerReadyResponse")(ready=self._ready())
+
+    async def server_metadata(self, _: Any, __: Any) -> Any:
+        return message("ServerMetadataResponse")(name="bertie", version=__version__)
+
+    async def model_ready(self, request: Any, _: Any) -> Any:
+        self._find(request.name, request.version)
+        return message("ModelReadyResponse")(ready=self._ready())
+
+    async def model_metadata(self, request: Any, _: Any) -> Any:
+        self._models.check()
+        self._find(request.name, request.version)
+        async with self._models.lease(request.name) as loaded:
+            facts = oip.metadata(request.name, loaded.classifier.labels, pairs=loaded.classifier.pairs)
+        for tensor in (*facts["inputs"], *facts["outputs"]):
+            tensor.pop("parameters", None)  # the message has no place for them
+        return message("ModelMetadataResponse")(**facts)
+
+    async def model_infer(self, request: Any, context: Any) -> Any:
+        self._models.check()
+        self._find(request.model_name, request.model_version)
+        names = oip_grpc.asked(request)
+        async with self._models.lease(request.model_name) as loaded:
+            texts = oip_grpc.read(request, Limits(loaded.classifier.pairs, self._endpoint.settings.max_texts))
+            # A call that its client ends is cancelled, and with it what it waits for.
+            left = context.time_remaining()
+            limit = self._endpoint.settings.timeout_seconds
+            answer = await loaded.scheduler.classify(texts, timeout=limit if left is None else min(left, limit))
+            loaded.metrics.answer(answer)
+            found = Found(answer.predictions, answer.logits, loaded.classifier.labels)
+            context.set_trailing_metadata((("x-model", loaded.name),))
+            return oip_grpc.write(request, found, names)
+
+    def _ready(self) -> bool:
+        try:
+            self._models.check()
+        except BertieError:
+            return False
+        return True
+
+    def _find(self, name: str, version: str) -> None:
+        oip.check_version(version or "1")
+        self._models.find(name)
