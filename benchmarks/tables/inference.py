@@ -132,7 +132,7 @@ def _contract(record: dict[str, Any]) -> str:
 ### The accuracy contract
 
 What `bertie optimize` chose, and how it compares with the trained model on texts that nobody has learned from: at most
-half a point of macro-F1 lost, at least 99 % of the labels the same.
+half a point of macro-F1 lost, at least 99 % of the labels the same. {record.get("contract_note", "")}
 
 {table(["set", "goal", "chosen", "texts", "macro-F1 lost, points", "agrees, %"], rows)}
 """

@@ -193,6 +193,7 @@ def test_no_range_around_the_oldest_computes_more_in_the_time(
         worth(a, b)
         for a in range(anchor + 1)
         for b in range(anchor + 1, len(ordered) + 1)
-        if b - a == 1 or ((b - a) * ordered[b - 1] <= budget and b - a <= MAX_ROWS)
+        if (a == 0 or ordered[a - 1] < ordered[a]) and (b == len(ordered) or ordered[b - 1] < ordered[b])
+        if (b - a) * ordered[b - 1] <= budget and b - a <= MAX_ROWS
     ]
     assert worth(start, end) >= max(fits, default=0) - 1e-9
