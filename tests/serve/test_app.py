@@ -15,8 +15,10 @@ from bertie.errors import Overloaded
 from bertie.serve.app import make_app
 from bertie.serve.batching import Waiting
 from bertie.serve.endpoint import Endpoint
+from bertie.serve.metrics import Metrics
+from bertie.serve.models import Models
 from bertie.serve.scheduler import Scheduler
-from bertie.serve.server import app_for
+from bertie.serve.server import app_for, endpoint_for
 
 pytestmark = pytest.mark.anyio
 
@@ -71,21 +73,21 @@ async def test_a_body_over_the_limit_is_a_413(client: httpx.AsyncClient) -> None
 
 
 async def test_before_loading_and_while_closing_nothing_is_accepted(classifier: bertie.Classifier) -> None:
-    endpoint = Endpoint(ServeSettings())
+    models = Models(ServeSettings(), Metrics())
+    endpoint = Endpoint(ServeSettings(), models, Metrics())
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     for path, method in (("/ping", "GET"), ("/invocations", "POST")):
         assert (await client.request(method, path, content=b'"a"')).status_code == 503
-    endpoint.models.add("model", classifier)
+    models.add("model", classifier)
     assert (await client.get("/ping")).status_code == 200
-    endpoint.models.closing = True
+    models.closing = True
     assert (await client.get("/ping")).status_code == 503
 
 
 async def test_more_than_can_be_answered_in_time_is_a_429(
     classifier: bertie.Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = Endpoint(ServeSettings())
-    endpoint.models.add("model", classifier)
+    endpoint = endpoint_for(classifier, ServeSettings())
     monkeypatch.setattr(Waiting, "put", full)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     response = await client.post("/invocations", json="a")
@@ -186,7 +188,10 @@ async def test_the_open_inference_protocol(client: httpx.AsyncClient, classifier
     response = await client.post("/v2/models/model/infer", json={})
     assert (response.status_code, type(response.json()["error"])) == (422, str)
     not_ready = httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=make_app(Endpoint(ServeSettings()))), base_url="http://test"
+        transport=httpx.ASGITransport(
+            app=make_app(Endpoint(ServeSettings(), Models(ServeSettings(), Metrics()), Metrics()))
+        ),
+        base_url="http://test",
     )
     assert (await not_ready.get("/v2/health/live")).status_code == 200
     for path in ("/v2/health/ready", "/v2/models/model/ready", "/v2/models/model"):

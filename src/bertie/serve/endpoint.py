@@ -10,8 +10,8 @@ from fastapi import Request, Response
 
 from bertie.config import ServeSettings
 from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
+from bertie.serve.holder import Holder
 from bertie.serve.metrics import Metrics
-from bertie.serve.models import Models
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
@@ -20,10 +20,8 @@ Result = TypeVar("Result")
 class Endpoint:
     """Answers with the models of a server."""
 
-    def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.metrics = Metrics()
-        self.models = Models(settings, self.metrics)
+    def __init__(self, settings: ServeSettings, models: Holder, metrics: Metrics) -> None:
+        self.settings, self.models, self.metrics = settings, models, metrics
 
     async def answer(
         self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None
@@ -41,14 +39,12 @@ class Endpoint:
             raise ClientSlow(
                 f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
             ) from None
-        async with self.models.lease(model) as loaded:
-            ask = read(body, Limits(loaded.classifier.pairs, self.settings.max_texts))
-            work = loaded.scheduler.classify(ask.texts, timeout=self.settings.timeout_seconds)
-            answer = await while_connected(request, work)
-            loaded.metrics.answer(answer)
-            reply = ask.reply(Found(answer.predictions, answer.logits, loaded.classifier.labels))
+        async with self.models.lease(model) as held:
+            ask = read(body, Limits(held.pairs, self.settings.max_texts))
+            answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
+        reply = ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels))
         timing = ", ".join(f"{phase};dur={1e3 * seconds:.3f}" for phase, seconds in answer.phases.items())
-        headers = {"content-type": reply.media_type, "server-timing": timing, "x-model": loaded.name}
+        headers = {"content-type": reply.media_type, "server-timing": timing, "x-model": answer.name}
         return Response(reply.body, headers=headers)
 
 

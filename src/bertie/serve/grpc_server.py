@@ -102,8 +102,8 @@ class _Calls:
     async def model_metadata(self, request: Any, _: Any) -> Any:
         self._models.check()
         self._find(request.name, request.version)
-        async with self._models.lease(request.name) as loaded:
-            facts = oip.metadata(request.name, loaded.classifier.labels, pairs=loaded.classifier.pairs)
+        async with self._models.lease(request.name) as held:
+            facts = oip.metadata(request.name, held.labels, pairs=held.pairs)
         for tensor in (*facts["inputs"], *facts["outputs"]):
             tensor.pop("parameters", None)  # the message has no place for them
         return message("ModelMetadataResponse")(**facts)
@@ -112,16 +112,13 @@ class _Calls:
         self._models.check()
         self._find(request.model_name, request.model_version)
         names = oip_grpc.asked(request)
-        async with self._models.lease(request.model_name) as loaded:
-            texts = oip_grpc.read(request, Limits(loaded.classifier.pairs, self._endpoint.settings.max_texts))
+        async with self._models.lease(request.model_name) as held:
+            texts = oip_grpc.read(request, Limits(held.pairs, self._endpoint.settings.max_texts))
             # A call that its client ends is cancelled, and with it what it waits for.
-            left = context.time_remaining()
-            limit = self._endpoint.settings.timeout_seconds
-            answer = await loaded.scheduler.classify(texts, timeout=limit if left is None else min(left, limit))
-            loaded.metrics.answer(answer)
-            found = Found(answer.predictions, answer.logits, loaded.classifier.labels)
-            context.set_trailing_metadata((("x-model", loaded.name),))
-            return oip_grpc.write(request, found, names)
+            left, limit = context.time_remaining(), self._endpoint.settings.timeout_seconds
+            answer = await held.classify(texts, timeout=limit if left is None else min(left, limit))
+        context.set_trailing_metadata((("x-model", answer.name),))
+        return oip_grpc.write(request, Found(answer.predictions, answer.logits, answer.decision.labels), names)
 
     def _ready(self) -> bool:
         try:

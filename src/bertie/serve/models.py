@@ -10,9 +10,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,10 +21,12 @@ from anyio import to_thread
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, ModelTooLarge, ModelUnknown, NotReady
 from bertie.runtime.classifier import Classifier
+from bertie.serve.holder import Described
 from bertie.serve.loading import Fresh, digest, file_bytes, load_warm, stamp
 from bertie.serve.metrics import Metrics, ModelMetrics
-from bertie.serve.scheduler import Scheduler
+from bertie.serve.scheduler import Answer, Scheduler
 from bertie.serve.shares import Share
+from bertie.tokens import Text
 
 LOG = logging.getLogger("bertie")
 
@@ -43,9 +45,20 @@ class Loaded:
     retired: bool = False
 
     @property
-    def classifier(self) -> Classifier:
-        """What it answers with."""
-        return self.scheduler.classifier
+    def pairs(self) -> bool:
+        """Whether it reads pairs of texts."""
+        return self.scheduler.classifier.pairs
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its labels."""
+        return self.scheduler.classifier.labels
+
+    async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
+        """Score texts. Raises as Scheduler.classify does."""
+        answer = await self.scheduler.classify(texts, timeout=timeout)
+        self.metrics.answer(answer)
+        return replace(answer, name=self.name)
 
 
 @dataclass(eq=False)
@@ -64,6 +77,11 @@ class Model:
     def memory(self) -> int:
         """Bytes that it takes."""
         return sum(one.memory for one in self.loaded.values())
+
+    @property
+    def described(self) -> Described:
+        """What is told of it."""
+        return Described(self.name, tuple(str(share.bundle) for share in self.shares), bool(self.loaded))
 
     def share(self, chance: float) -> Share:
         """Return whose turn it is; `chance` is a number from 0 up to 1."""
@@ -95,10 +113,11 @@ class Models:
         self.opened = False
         """Whether all that was to be loaded at the start is loaded."""
         self.closing = False
+        """Whether the server takes nothing new."""
 
-    def all(self) -> list[Model]:
-        """Return the models by their names, in memory or not."""
-        return list(self._models.values())
+    def all(self) -> list[Described]:
+        """Return the models, the first one first, in memory or not."""
+        return [model.described for model in self._models.values()]
 
     def check(self) -> None:
         """Raise NotReady while models are loading, or the server is closing."""
@@ -107,8 +126,11 @@ class Models:
         if not self.opened:
             raise NotReady("the model is still loading.", hint="try again when GET /ping answers 200")
 
-    def find(self, name: str | None = None) -> Model:
+    def find(self, name: str | None = None) -> Described:
         """Return a model, the first where there is no name. Raises ModelUnknown."""
+        return self._find(name).described
+
+    def _find(self, name: str | None) -> Model:
         model = next(iter(self._models.values()), None) if name is None else self._models.get(name)
         if model is None:
             known = ", ".join(list(self._models)[:10]) or "none is loaded; POST /models loads one"
@@ -122,7 +144,7 @@ class Models:
 
         Raises ModelUnknown; loads again what had to make room, which may raise BundleError or ModelTooLarge.
         """
-        model = self.find(name)
+        model = self._find(name)
         model.used = self._clock()
         share = model.share(self._chance()) if len(model.shares) > 1 else model.shares[0]
         loaded = model.loaded.get(share) or await self._again(model, share)
@@ -150,7 +172,7 @@ class Models:
         self._models[name] = model
         self.opened = True
 
-    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> Model:
+    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> None:
         """Load a model, or replace it by what its bundles are now. Where that fails, what was there goes on.
 
         Raises ModelUnknown for a new name without `shares`, BundleError, or ModelTooLarge.
@@ -178,12 +200,11 @@ class Models:
             except ModelTooLarge:
                 del self._models[name]
                 raise
-            return model
 
     async def unload(self, name: str) -> None:
         """Forget a model; requests that hold it are answered. Raises ModelUnknown."""
         async with self._loading:
-            model = self.find(name)
+            model = self._find(name)
             del self._models[name]
             self._put_away(model)
 
@@ -192,7 +213,7 @@ class Models:
         tried: dict[tuple[str, Share], tuple[int, int] | None] = {}
         while True:
             await asyncio.sleep(seconds)
-            for model in self.all():
+            for model in list(self._models.values()):
                 for share, loaded in list(model.loaded.items()):
                     now = await to_thread.run_sync(stamp, share.bundle)
                     if now in {None, loaded.stamp, tried.get((model.name, share))}:
@@ -207,7 +228,7 @@ class Models:
     async def close(self) -> None:
         """Answer what was accepted, and stop."""
         self.closing = True
-        for model in self.all():
+        for model in self._models.values():
             self._put_away(model)
         await asyncio.gather(*self._ending)
 
@@ -248,10 +269,10 @@ class Models:
         What was put away stays known, and is loaded again when it is asked.
         """
         limit = self._settings.memory_limit_mb * 2**20
-        while limit and sum(model.memory for model in self.all()) > limit:
+        while limit and sum(model.memory for model in self._models.values()) > limit:
             idle = [
                 model
-                for model in self.all()
+                for model in self._models.values()
                 if model.loaded and not model.pinned and model is not wanted
                 if not any(one.users for one in model.loaded.values())
             ]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from anyio import to_thread
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from bertie.errors import DeadlinePassed, NotReady
 from bertie.runtime.classifier import Classifier
-from bertie.scores import Prediction, predictions, probabilities
+from bertie.scores import Decision, Prediction, predictions, probabilities
 from bertie.serve.batching import MAX_ROWS, Batch, Job, Waiting
 from bertie.tokens import Text, Tokens, pooled
 
@@ -33,11 +34,18 @@ FIRST_LENGTH = 16
 
 @dataclass(frozen=True)
 class Answer:
-    """The predictions of a request, and the seconds that its phases took."""
+    """What a request's texts were scored, and the seconds that its phases took."""
 
-    predictions: list[Prediction]
     logits: NDArray[np.float32]  # [texts, labels]
+    decision: Decision
     phases: dict[str, float]
+    name: str = ""
+    """Which model it came from: NAME/BUNDLE@DIGEST."""
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """One for each text, in order."""
+        return predictions(probabilities(self.logits, self.decision), self.decision)
 
 
 class Scheduler:
@@ -76,7 +84,7 @@ class Scheduler:
         return self.tokens / self.rate
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
-        """Return one prediction for each text, in order.
+        """Return what the texts are scored.
 
         Raises RequestInvalid for what is no text, Overloaded if too much waits already, DeadlinePassed after `timeout`
         seconds. Where the caller is cancelled, the windows that still wait are not computed.
@@ -106,9 +114,8 @@ class Scheduler:
             raise job.error
         computed = self._clock()
         raw = pooled(job.logits, tokens.rows, len(texts))
-        decision = self.classifier.decision
         phases = {"tokenize": encoded - begun, "queue": job.begun - encoded, "model": computed - job.begun}
-        return Answer(predictions(probabilities(raw, decision), decision), raw, phases)
+        return Answer(raw, self.classifier.decision, phases)
 
     async def _encoded(self, texts: Sequence[Text]) -> Tokens:
         parts = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))

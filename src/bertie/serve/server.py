@@ -16,6 +16,8 @@ from bertie.errors import BertieError, UsageError, need
 from bertie.runtime.classifier import Classifier
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
+from bertie.serve.metrics import Metrics
+from bertie.serve.models import Models
 from bertie.serve.shares import Share, parse
 
 GRACE_SECONDS = 25
@@ -32,20 +34,17 @@ def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[
 
 
 async def _serve(
-    models: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str, int | None], None]
+    shares: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str, int | None], None]
 ) -> None:
-    endpoint = Endpoint(settings)
-    app = make_app(endpoint)
-    listener = _bind(settings)
-    server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-    )
-    server.endpoint = endpoint
+    metrics = Metrics()
+    models = Models(settings, metrics)
+    endpoint = Endpoint(settings, models, metrics)
+    listener = bind(settings)
     failure: list[BertieError] = []
 
-    async def loading() -> None:
+    async def loading(server: uvicorn.Server, grpc_port: int | None) -> None:
         try:
-            await endpoint.models.open(models)
+            await models.open(shares)
         except BertieError as error:
             failure.append(error)
             server.should_exit = True
@@ -53,33 +52,42 @@ async def _serve(
         host, port = listener.getsockname()[:2]
         announce(f"http://{host}:{port}", grpc_port)
         if settings.watch_seconds:
-            await endpoint.models.watch(settings.watch_seconds)
+            await models.watch(settings.watch_seconds)
 
-    async with _grpc(endpoint, settings) as grpc_port, _background(loading):
+    server = Server(endpoint)
+    async with with_grpc(endpoint) as grpc_port, background(loading(server, grpc_port)):
         await server.serve(sockets=[listener])
-    await endpoint.models.close()
+    await models.close()
     if failure:
         raise failure[0]
 
 
-class _Server(uvicorn.Server):
-    endpoint: Endpoint
+class Server(uvicorn.Server):
+    """Serves HTTP until SIGTERM; from then on nothing new is taken, and what was accepted is answered."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        app = make_app(endpoint)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+        super().__init__(config)
+        self._models = endpoint.models
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.endpoint.models.closing = True
+        """Refuse what is new, and wait for the rest."""
+        self._models.closing = True
         await super().shutdown(sockets)
 
 
 @asynccontextmanager
-async def _grpc(endpoint: Endpoint, settings: ServeSettings) -> AsyncIterator[int | None]:
-    if settings.grpc_port is None:
+async def with_grpc(endpoint: Endpoint) -> AsyncIterator[int | None]:
+    """Answer gRPC too while the block runs, if that is wanted; give the port."""
+    if endpoint.settings.grpc_port is None:
         yield None
         return
     try:
         from bertie.serve.grpc_server import start  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise need("grpc", error) from error
-    server, port = await start(endpoint, settings.host, settings.grpc_port)
+    server, port = await start(endpoint, endpoint.settings.host, endpoint.settings.grpc_port)
     try:
         yield port
     finally:
@@ -87,8 +95,9 @@ async def _grpc(endpoint: Endpoint, settings: ServeSettings) -> AsyncIterator[in
 
 
 @asynccontextmanager
-async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work())
+async def background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Do something while the block runs, and no longer."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
@@ -97,7 +106,8 @@ async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncI
             await task
 
 
-def _bind(settings: ServeSettings) -> socket.socket:
+def bind(settings: ServeSettings) -> socket.socket:
+    """Return a socket at the wanted address. Raises UsageError where it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,6 +124,12 @@ def _bind(settings: ServeSettings) -> socket.socket:
 
 def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> FastAPI:
     """Return an application around a loaded classifier, for tests and for mounting into another one."""
-    endpoint = Endpoint(settings or ServeSettings())
-    endpoint.models.add(endpoint.settings.name, classifier)
-    return make_app(endpoint)
+    return make_app(endpoint_for(classifier, settings or ServeSettings()))
+
+
+def endpoint_for(classifier: Classifier, settings: ServeSettings) -> Endpoint:
+    """Return an endpoint that answers with a loaded classifier."""
+    metrics = Metrics()
+    models = Models(settings, metrics)
+    models.add(settings.name, classifier)
+    return Endpoint(settings, models, metrics)

@@ -71,8 +71,8 @@ def router(endpoint: Endpoint) -> APIRouter:
     @as_problem
     async def metadata(model: str, version: str = "1") -> Response:
         _check(model, version, endpoint)
-        async with endpoint.models.lease(model) as loaded:
-            return _json(oip.metadata(model, loaded.classifier.labels, pairs=loaded.classifier.pairs))
+        async with endpoint.models.lease(model) as held:
+            return _json(oip.metadata(model, held.labels, pairs=held.pairs))
 
     @routes.get("/models/{model}/ready", summary="Whether the model answers", responses=missing)
     @routes.get("/models/{model}/versions/{version}/ready", summary="The same", responses=missing)

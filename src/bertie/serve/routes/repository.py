@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
 from bertie.serve.endpoint import Endpoint, read_body
-from bertie.serve.models import Model
+from bertie.serve.holder import Described
 from bertie.serve.routes.documented import PROBLEM, TEXT, Responses, json, list_of, takes
 from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
 from bertie.serve.routes.oip import as_problem
@@ -78,7 +78,8 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
         if any(model.name == name for model in endpoint.models.all()):
             raise ModelKnown(f"model {name!r} is loaded already.", hint="DELETE it first")
         share = Share(_stored(url, endpoint))
-        return _json(_described(await endpoint.models.load(name, (share,), pinned=False)))
+        await endpoint.models.load(name, (share,), pinned=False)
+        return _json(_described(endpoint.models.find(name)))
 
     @routes.get("/{model}", summary="One model", responses=_answers(MODEL, 404, 503))
     async def one(model: str) -> Response:
@@ -151,8 +152,8 @@ def _stored(path: str, endpoint: Endpoint) -> Path:
     return found
 
 
-def _described(model: Model) -> dict[str, str]:
-    return {"modelName": model.name, "modelUrl": ",".join(str(share.bundle) for share in model.shares)}
+def _described(model: Described) -> dict[str, str]:
+    return {"modelName": model.name, "modelUrl": ",".join(model.bundles)}
 
 
 def _json(value: Any) -> Response:
