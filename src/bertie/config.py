@@ -251,6 +251,9 @@ class OptimizeSettings(Settings):
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
     )
+    workers: int = Field(
+        1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
+    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
@@ -299,6 +302,9 @@ class ServeSettings(Settings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
+    )
+    workers: int = Field(
+        1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
     )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")

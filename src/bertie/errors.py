@@ -40,7 +40,9 @@ A message has up to three parts: what happened (with the value), what was expect
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
+from typing import Self
 
 
 class BertieError(Exception):
@@ -165,6 +167,13 @@ class ModelUnknown(RequestError):
     """No model of that name is served here."""
 
     http_status = 404
+
+    @classmethod
+    def of(cls, name: str | None, known: Iterable[str]) -> Self:
+        """Return the error for a name, or for no name where there is no model at all."""
+        wanted = "model" if name is None else f"model {name[:100]!r}"
+        first = ", ".join(itertools.islice(known, 10))
+        return cls(f"there is no {wanted} here.", expected=first or "none is loaded; POST /models loads one")
 
 
 class ModelKnown(RequestError):

@@ -15,7 +15,6 @@ from bertie.errors import Overloaded
 from bertie.serve.app import make_app
 from bertie.serve.batching import Waiting
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.metrics import Metrics
 from bertie.serve.models import Models
 from bertie.serve.scheduler import Scheduler
 from bertie.serve.server import app_for, endpoint_for
@@ -73,8 +72,8 @@ async def test_a_body_over_the_limit_is_a_413(client: httpx.AsyncClient) -> None
 
 
 async def test_before_loading_and_while_closing_nothing_is_accepted(classifier: bertie.Classifier) -> None:
-    models = Models(ServeSettings(), Metrics())
-    endpoint = Endpoint(ServeSettings(), models, Metrics())
+    models = Models(ServeSettings())
+    endpoint = Endpoint(ServeSettings(), models)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     for path, method in (("/ping", "GET"), ("/invocations", "POST")):
         assert (await client.request(method, path, content=b'"a"')).status_code == 503
@@ -92,7 +91,6 @@ async def test_more_than_can_be_answered_in_time_is_a_429(
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
     response = await client.post("/invocations", json="a")
     assert (response.status_code, response.headers["retry-after"]) == (429, "1")
-    await endpoint.models.close()
 
 
 def full(*_: object, **__: object) -> None:
@@ -188,9 +186,7 @@ async def test_the_open_inference_protocol(client: httpx.AsyncClient, classifier
     response = await client.post("/v2/models/model/infer", json={})
     assert (response.status_code, type(response.json()["error"])) == (422, str)
     not_ready = httpx.AsyncClient(
-        transport=httpx.ASGITransport(
-            app=make_app(Endpoint(ServeSettings(), Models(ServeSettings(), Metrics()), Metrics()))
-        ),
+        transport=httpx.ASGITransport(app=make_app(Endpoint(ServeSettings(), Models(ServeSettings())))),
         base_url="http://test",
     )
     assert (await not_ready.get("/v2/health/live")).status_code == 200

@@ -12,7 +12,6 @@ import bertie
 from bertie.config import ServeSettings
 from bertie.errors import BundleDamaged, BundleNotFound, ModelTooLarge, ModelUnknown, NotReady
 from bertie.serve.loading import Fresh, load_warm
-from bertie.serve.metrics import Metrics
 from bertie.serve.models import Loaded, Models
 from bertie.serve.shares import Share
 
@@ -40,7 +39,7 @@ def megabytes(count: int) -> object:
 
 
 def made(**settings: object) -> Models:
-    return Models(ServeSettings(**settings), Metrics(), loads=megabytes(10))  # type: ignore[arg-type]
+    return Models(ServeSettings(**settings), loads=megabytes(10))  # type: ignore[arg-type]
 
 
 async def asked(models: Models, name: str | None = None) -> str:
@@ -145,7 +144,7 @@ async def test_what_is_replaced_on_disk_is_loaded_and_what_is_damaged_is_not(bun
 
 async def test_a_share_of_the_requests_goes_to_another_bundle(bundles: list[Path]) -> None:
     chances = iter([place / 100 for place in range(100)])
-    models = Models(ServeSettings(), Metrics(), chance=lambda: next(chances))
+    models = Models(ServeSettings(), chance=lambda: next(chances))
     await models.open({"one": (Share(bundles[0], 90), Share(bundles[1], 10))})
     seen: Counter[str] = Counter()
     for _ in range(100):

@@ -27,7 +27,10 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
     if not models and settings.model_store is None:
         raise UsageError("there is nothing to serve.", expected=SHAPES, hint="or give --model-store FOLDER")
     try:
-        from bertie.serve.server import serve as run  # noqa: PLC0415 - an extra, and keeps --help fast
+        if settings.workers > 1:
+            from bertie.serve.workers.supervisor import supervise as run  # noqa: PLC0415 - keeps --help fast
+        else:
+            from bertie.serve.server import serve as run  # noqa: PLC0415 - an extra, and keeps --help fast
     except ImportError as error:
         raise need("serve", error) from error
     voice = talk(quiet=quiet)

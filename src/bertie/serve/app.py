@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertie.errors import BertieError, NotReady, Overloaded
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.metrics import CONTENT_TYPE, Metrics
+from bertie.serve.holder import Holder
+from bertie.serve.metrics import CONTENT_TYPE
 from bertie.serve.routes import oip, repository, sagemaker, tei
 from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
@@ -32,17 +33,17 @@ def make_app(endpoint: Endpoint) -> FastAPI:
 
     @app.get("/metrics", summary="For Prometheus", response_class=Response, tags=["operations"])
     async def metrics() -> Response:
-        return Response(endpoint.metrics.page(), headers={"content-type": CONTENT_TYPE})
+        return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
-    app.add_middleware(Watch, metrics=endpoint.metrics)
+    app.add_middleware(Watch, models=endpoint.models)
     return app
 
 
 class Watch:
     """Counts requests, and turns an error that nobody expected into an answer that says nothing of the insides."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, models: Holder) -> None:
+        self._app, self._models = app, models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -65,7 +66,7 @@ class Watch:
             await explained(error)(scope, receive, watched)
         finally:
             # By the path as it is written in the routes: what clients make up must not become a label.
-            self._metrics.request(getattr(scope.get("route"), "path", "other"), status)
+            self._models.count(getattr(scope.get("route"), "path", "other"), status)
 
 
 def explained(error: Exception) -> Response:

@@ -11,7 +11,6 @@ from fastapi import Request, Response
 from bertie.config import ServeSettings
 from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
 from bertie.serve.holder import Holder
-from bertie.serve.metrics import Metrics
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
@@ -20,8 +19,8 @@ Result = TypeVar("Result")
 class Endpoint:
     """Answers with the models of a server."""
 
-    def __init__(self, settings: ServeSettings, models: Holder, metrics: Metrics) -> None:
-        self.settings, self.models, self.metrics = settings, models, metrics
+    def __init__(self, settings: ServeSettings, models: Holder) -> None:
+        self.settings, self.models = settings, models
 
     async def answer(
         self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None

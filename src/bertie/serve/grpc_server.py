@@ -77,7 +77,7 @@ def _told(name: str, method: Handler, endpoint: Endpoint) -> Handler:
         else:
             return answer
         finally:
-            endpoint.metrics.request(f"/{SERVICE}/{name}", status)
+            endpoint.models.count(f"/{SERVICE}/{name}", status)
 
     return told
 

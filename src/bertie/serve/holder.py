@@ -62,5 +62,8 @@ class Holder(Protocol):
     async def unload(self, name: str) -> None:
         """Forget a model. Raises ModelUnknown."""
 
-    async def close(self) -> None:
-        """Answer what was accepted, and stop."""
+    def count(self, path: str, status: int) -> None:
+        """Count a request."""
+
+    async def page(self) -> bytes:
+        """Return what Prometheus reads of the whole server."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from anyio import to_thread
@@ -72,6 +73,8 @@ class Model:
     loaded: dict[Share, Loaded] = field(default_factory=dict)
     used: float = 0.0
     """When it was asked last."""
+    pairs: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def memory(self) -> int:
@@ -99,13 +102,12 @@ class Models:
     def __init__(
         self,
         settings: ServeSettings,
-        metrics: Metrics,
         *,
         loads: Callable[[Path, ServeSettings], Fresh] = load_warm,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._metrics = settings, metrics
+        self._settings, self._metrics = settings, Metrics()
         self._loads, self._chance, self._clock = loads, chance, clock
         self._models: dict[str, Model] = {}
         self._loading = asyncio.Lock()
@@ -114,6 +116,8 @@ class Models:
         """Whether all that was to be loaded at the start is loaded."""
         self.closing = False
         """Whether the server takes nothing new."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when models were loaded or unloaded, or are ready."""
 
     def all(self) -> list[Described]:
         """Return the models, the first one first, in memory or not."""
@@ -133,9 +137,7 @@ class Models:
     def _find(self, name: str | None) -> Model:
         model = next(iter(self._models.values()), None) if name is None else self._models.get(name)
         if model is None:
-            known = ", ".join(list(self._models)[:10]) or "none is loaded; POST /models loads one"
-            wanted = "model" if name is None else f"model {name[:100]!r}"
-            raise ModelUnknown(f"there is no {wanted} here.", expected=known)
+            raise ModelUnknown.of(name, self._models)
         return model
 
     @asynccontextmanager
@@ -161,11 +163,12 @@ class Models:
         for name, shares in models.items():
             await self.load(name, shares)
         self.opened = True
+        self.changed()
 
     def add(self, name: str, classifier: Classifier) -> None:
         """Serve a classifier that is loaded already."""
         share = Share(Path(name))
-        model = Model(name, (share,))
+        model = Model(name, (share,), pairs=classifier.pairs, labels=classifier.labels)
         model.loaded[share] = self._answering(
             name, share, Fresh(classifier, file_bytes(classifier), digest(classifier))
         )
@@ -181,7 +184,7 @@ class Models:
             known = self._models.get(name)
             shares = shares or (known.shares if known else ())
             if not shares:
-                raise ModelUnknown(f"there is no model {name[:100]!r} here.", expected=", ".join(self._models))
+                raise ModelUnknown.of(name, self._models)
             fresh: dict[Share, Loaded] = {}
             try:
                 for share in shares:
@@ -192,6 +195,7 @@ class Models:
                 raise
             model = known or Model(name, shares, pinned, used=self._clock())
             before, model.loaded, model.shares = model.loaded, fresh, shares
+            model.pairs, model.labels = fresh[shares[0]].pairs, fresh[shares[0]].labels
             for old in before.values():
                 self._retire(old)
             self._models[name] = model
@@ -200,6 +204,8 @@ class Models:
             except ModelTooLarge:
                 del self._models[name]
                 raise
+            finally:
+                self.changed()
 
     async def unload(self, name: str) -> None:
         """Forget a model; requests that hold it are answered. Raises ModelUnknown."""
@@ -207,6 +213,20 @@ class Models:
             model = self._find(name)
             del self._models[name]
             self._put_away(model)
+            self.changed()
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what reading a request for a model takes: whether it reads pairs, and its labels."""
+        model = self._models[name]
+        return {"pairs": model.pairs, "labels": model.labels}
+
+    def count(self, path: str, status: int) -> None:
+        """Count a request."""
+        self._metrics.request(path, status)
+
+    async def page(self) -> bytes:
+        """Return what Prometheus reads."""
+        return self._metrics.page()
 
     async def watch(self, seconds: float) -> None:
         """Replace each model whose bundle is replaced on disk; look every so many seconds, until cancelled."""
@@ -237,6 +257,7 @@ class Models:
             if share not in model.loaded:
                 model.loaded[share] = await self._start(model.name, share)
                 self._make_room(model)
+                self.changed()
             return model.loaded[share]
 
     async def _start(self, name: str, share: Share) -> Loaded:

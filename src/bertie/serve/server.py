@@ -12,16 +12,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, UsageError, need
+from bertie.errors import BertieError, need
 from bertie.runtime.classifier import Classifier
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.metrics import Metrics
+from bertie.serve.limits import GRACE_SECONDS, bind
 from bertie.serve.models import Models
 from bertie.serve.shares import Share, parse
-
-GRACE_SECONDS = 25
-"""Time for accepted requests after SIGTERM; SageMaker kills after 30."""
 
 
 def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str, int | None], None]) -> None:
@@ -36,9 +33,8 @@ def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[
 async def _serve(
     shares: dict[str, tuple[Share, ...]], settings: ServeSettings, announce: Callable[[str, int | None], None]
 ) -> None:
-    metrics = Metrics()
-    models = Models(settings, metrics)
-    endpoint = Endpoint(settings, models, metrics)
+    models = Models(settings)
+    endpoint = Endpoint(settings, models)
     listener = bind(settings)
     failure: list[BertieError] = []
 
@@ -106,22 +102,6 @@ async def background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
             await task
 
 
-def bind(settings: ServeSettings) -> socket.socket:
-    """Return a socket at the wanted address. Raises UsageError where it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}.",
-            hint="choose another port with --port, or 0 for a free one",
-        ) from error
-    return listener
-
-
 def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> FastAPI:
     """Return an application around a loaded classifier, for tests and for mounting into another one."""
     return make_app(endpoint_for(classifier, settings or ServeSettings()))
@@ -129,7 +109,6 @@ def app_for(classifier: Classifier, settings: ServeSettings | None = None) -> Fa
 
 def endpoint_for(classifier: Classifier, settings: ServeSettings) -> Endpoint:
     """Return an endpoint that answers with a loaded classifier."""
-    metrics = Metrics()
-    models = Models(settings, metrics)
+    models = Models(settings)
     models.add(settings.name, classifier)
-    return Endpoint(settings, models, metrics)
+    return Endpoint(settings, models)

@@ -1,0 +1,96 @@
+"""The side of the models: answers what the other processes ask over a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bertie.serve.models import Models
+from bertie.serve.shares import Share
+from bertie.serve.workers import frames
+
+
+def _forget(running: dict[int, asyncio.Task[None]], number: int, _: object) -> None:
+    running.pop(number, None)
+
+
+class Host:
+    """Answers with the models of this process."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._asked: dict[str, Callable[[dict[str, Any]], Awaitable[tuple[dict[str, Any], bytes]]]] = {
+            "classify": self._classify,
+            "load": self._load,
+            "unload": self._unload,
+            "page": self._page,
+        }
+        models.changed = self.tell
+
+    async def listen(self, path: Path) -> asyncio.Server:
+        """Begin to answer at a path."""
+        return await asyncio.start_unix_server(self._connection, path)
+
+    def tell(self) -> None:
+        """Tell all processes which models there are."""
+        for writer in self._writers:
+            writer.write(self._state())
+
+    def _state(self) -> bytes:
+        models = [asdict(one) | self._models.facts(one.name) for one in self._models.all()]
+        return frames.pack({"opened": self._models.opened, "models": models})
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        writer.write(self._state())
+        running: dict[int, asyncio.Task[None]] = {}
+        try:
+            while (frame := await frames.read(reader)) is not None:
+                head, _ = frame
+                if "count" in head:
+                    self._models.count(*head["count"])
+                elif "gone" in head:
+                    if (task := running.get(head["gone"])) is not None:
+                        task.cancel()
+                else:
+                    running[head["id"]] = asyncio.create_task(self._answer(head, writer))
+                    running[head["id"]].add_done_callback(functools.partial(_forget, running, head["id"]))
+        finally:
+            self._writers.discard(writer)
+            for task in running.values():
+                task.cancel()
+            writer.close()
+
+    async def _answer(self, head: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        try:
+            answer, blob = await self._asked[head["ask"]](head)
+        except Exception as error:  # told to the process that asked, which knows whether somebody should hear of it
+            answer, blob = {"error": frames.error_to(error)}, b""
+        writer.write(frames.pack(answer | {"id": head["id"]}, blob))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+
+    async def _classify(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        texts = [tuple(text) if isinstance(text, list) else text for text in head["texts"]]
+        async with self._models.lease(head["model"]) as loaded:
+            answer = await loaded.classify(texts, timeout=head["timeout"])
+        facts = {"name": answer.name, "phases": answer.phases, "decision": asdict(answer.decision)}
+        return facts, answer.logits.tobytes()
+
+    async def _load(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        shares = tuple(Share(Path(bundle), weight) for bundle, weight in head["shares"])
+        await self._models.load(head["model"], shares, pinned=head["pinned"])
+        return {}, b""
+
+    async def _unload(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        await self._models.unload(head["model"])
+        return {}, b""
+
+    async def _page(self, _: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        return {}, await self._models.page()

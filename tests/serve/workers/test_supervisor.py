@@ -1,0 +1,167 @@
+"""Real processes, some of which are killed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bertie import load
+from tests.conftest import Bertie
+
+pytestmark = pytest.mark.slow
+TEXTS = ["where is my parcel", "i love it"]
+STARTING = 60
+"""Seconds in which a process must be there again, on a machine that is busy with other things."""
+
+
+class Running:
+    """A server with two processes that speak HTTP."""
+
+    def __init__(self, bundle: Path, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "bertie",
+            "serve",
+            str(bundle),
+            "--workers",
+            "2",
+            "--port",
+            "0",
+            "--json",
+            "-q",
+        ]
+        self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"]
+
+    def children(self) -> list[int]:
+        """The processes: that of the models first."""
+        of = self.process.pid
+        return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
+
+    def workers(self) -> list[int]:
+        """Those that listen for HTTP, by how they were started; the helper of multiprocessing is none."""
+        return [pid for pid in self.children() if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture
+def running(tiny_bundle: Path) -> Iterator[Running]:
+    server = Running(tiny_bundle, "--queue-seconds", "5")
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + STARTING
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ping").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_they_answer_as_one_server(running: Running, tiny_bundle: Path) -> None:
+    expected = [one.label for one in load(tiny_bundle).predict(TEXTS)]
+    for _ in range(20):
+        answer = httpx.post(f"{running.url}/invocations", json=TEXTS)
+        assert [one["label"] for one in answer.json()] == expected
+    for body, status in ((b"nope", 400), (b"[]", 422)):
+        assert httpx.post(f"{running.url}/invocations", content=body).status_code == status
+    assert httpx.post(f"{running.url}/v2/models/other/infer", json={}).status_code == 404
+    for _ in range(4):  # whichever process answers
+        assert (
+            'bertie_requests_total{path="/invocations",status="200"} 20.0' in httpx.get(f"{running.url}/metrics").text
+        )
+    assert len(running.workers()) == 3
+    before = running.workers()
+    assert running.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+def test_a_model_that_is_replaced_is_replaced_for_all(running: Running) -> None:
+    assert httpx.post(f"{running.url}/v2/repository/models/model/load").status_code == 200
+    assert httpx.post(f"{running.url}/v2/repository/models/other/load").status_code == 404
+    assert httpx.post(f"{running.url}/v2/repository/models/model/unload").status_code == 200
+    until(lambda: all(httpx.post(f"{running.url}/invocations", json="a").status_code == 404 for _ in range(8)))
+
+
+def ask(url: str, answers: Counter[str], over: Callable[[], bool]) -> None:
+    while not over():
+        try:
+            with httpx.Client(base_url=url, timeout=20) as client:
+                for _ in range(5):
+                    response = client.post("/invocations", json=TEXTS[0])
+                    answers[response.json().get("label") or str(response.status_code)] += 1
+        except httpx.TransportError:
+            answers["cut"] += 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_killed_comes_back_and_no_answer_is_wrong(running: Running, place: int) -> None:
+    answers: Counter[str] = Counter()
+    over = False
+    victim = running.workers()[place]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask, running.url, answers, lambda: over) for _ in range(4)]
+        until(lambda: answers["delivery"] > 20)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in running.workers() and len(running.workers()) == 3 and ready(running.url))
+        before = answers["delivery"]
+        until(lambda: answers["delivery"] > before + 20)
+        over = True
+        for client in clients:
+            client.result(timeout=60)
+    # 503 while no process holds the models; connections of a process that speaks HTTP end with it.
+    assert set(answers) <= ({"delivery", "503"} if place == 0 else {"delivery", "cut"})
+    if place == 1:
+        assert answers["cut"] <= 4
+
+
+def test_sigterm_finishes_what_was_accepted(running: Running) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            lambda: httpx.post(f"{running.url}/invocations", json=["where is my parcel " * 10] * 3000, timeout=60)
+        )
+        until(lambda: "bertie_batch_windows_count{bundle" in httpx.get(f"{running.url}/metrics").text)
+        assert running.stop() == 0
+        assert len(answer.result(timeout=60).json()) == 3000
+
+
+def test_they_end_with_a_supervisor_that_is_killed(running: Running) -> None:
+    workers = running.workers()
+    running.process.kill()
+    running.process.communicate(timeout=20)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def test_a_damaged_bundle_never_becomes_ready(tiny_bundle: Path, tmp_path: Path, bertie: Bertie) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (bundle / "model.onnx").unlink()
+    result = bertie("serve", bundle, "--port", "0", "--workers", "2", "--json")
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "model.onnx" in result.stderr
+    assert "Traceback" not in result.stderr
