@@ -56,7 +56,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         command(**{name: given[name] for name in own}, **built)
 
     parameters = sorted([*own.values(), *flags.values(), config], key=lambda parameter: parameter.kind)
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect reads
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
 

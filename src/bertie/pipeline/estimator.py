@@ -31,7 +31,7 @@ except ImportError as error:
     raise need("train", error) from error
 
 
-class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Fine-tune on texts and labels, predict through the exported bundle.
 
     `X` holds strings, or pairs of strings. `y` holds labels; or, for several labels a text, lists of labels.

@@ -83,7 +83,7 @@ def attend(queries: Tensor, keys_values: Tensor, heads: int, layout: Layout, var
         query, token = (short[0].first_token if whole else short[0].first_text), short[0].first_token
         moved = [Group(g.first_text - short[0].first_text, g.first_token - token, g.count, g.length) for g in short]
         # PyTorch has no types for `apply`.
-        outputs.append(_ByLength.apply(queries[query:], keys_values[token:], heads, moved, whole))  # type: ignore[no-untyped-call]
+        outputs.append(_ByLength.apply(queries[query:], keys_values[token:], heads, moved, whole))  # type: ignore[no-untyped-call]  # no types
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

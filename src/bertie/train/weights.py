@@ -101,8 +101,8 @@ class Weights:
             group["lr"] = learning_rate
         # The fused step divides the gradient by one number and does nothing if told so: that is how the scaler of
         # mixed precision talks to it, and it saves a pass over the gradients.
-        self._adamw.grad_scale = self.scale * torch.clamp(length / GRADIENT_NORM, min=1.0)  # type: ignore[attr-defined]
-        self._adamw.found_inf = broken  # type: ignore[attr-defined]
+        self._adamw.grad_scale = self.scale * torch.clamp(length / GRADIENT_NORM, min=1.0)  # type: ignore[attr-defined]  # read by the fused kernel
+        self._adamw.found_inf = broken  # type: ignore[attr-defined]  # likewise
         self._adamw.step()
         if self.dtype is torch.float16:
             torch._amp_update_scale_(self.scale, self._growth, broken, 2.0, 0.5, 2000)

@@ -42,7 +42,7 @@ with torch.inference_mode():
         examples = tuple(mask if name == "attention_mask" else torch.ones_like(mask) for name in trained.model.inputs)
         with torch.no_grad(), _quiet():
             # What it is to predict is compared afterwards, on more shapes than the tracer's own check looks at.
-            traced = torch.jit.trace(plain(trained.model), examples, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(plain(trained.model), examples, check_trace=False)  # type: ignore[no-untyped-call]  # no types
             buffer = io.BytesIO()  # written to a file, it would end the whole process where the disk is full
             torch.jit.save(traced, buffer)
         (stage / FILE).write_bytes(buffer.getbuffer())
@@ -50,7 +50,7 @@ with torch.inference_mode():
     def load(self, trained: Trained, stage: Path) -> Run:
         """See Target."""
         with _quiet():
-            loaded = torch.jit.load(stage / FILE)  # type: ignore[no-untyped-call]
+            loaded = torch.jit.load(stage / FILE)  # type: ignore[no-untyped-call]  # no types
         names = trained.model.inputs
         return lambda inputs: loaded(*(torch.from_numpy(inputs[name]) for name in names)).numpy()
 
