@@ -11,8 +11,9 @@ import pytest
 import bertie
 from bertie.config import ServeSettings
 from bertie.errors import BundleDamaged, BundleNotFound, ModelTooLarge, ModelUnknown, NotReady
+from bertie.serve.loaded import Loaded
 from bertie.serve.loading import Fresh, load_warm
-from bertie.serve.models import Loaded, Models
+from bertie.serve.models import Models
 from bertie.serve.shares import Share
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,77 +22,13 @@ from bertie.config import ServeSettings
 from bertie.errors import BertieError, ModelTooLarge, ModelUnknown, NotReady
 from bertie.runtime.classifier import Classifier
 from bertie.serve.holder import Described
+from bertie.serve.loaded import Loaded, Model
 from bertie.serve.loading import Fresh, digest, file_bytes, load_warm, stamp
-from bertie.serve.metrics import Metrics, ModelMetrics
-from bertie.serve.scheduler import Answer, Scheduler
+from bertie.serve.metrics import Metrics
+from bertie.serve.scheduler import Scheduler
 from bertie.serve.shares import Share
-from bertie.tokens import Text
 
 LOG = logging.getLogger("bertie")
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A model that answers."""
-
-    name: str
-    """What answers say of where they come from: NAME/BUNDLE@DIGEST."""
-    scheduler: Scheduler
-    metrics: ModelMetrics
-    memory: int
-    stamp: tuple[int, int] | None = None
-    users: int = 0
-    retired: bool = False
-
-    @property
-    def pairs(self) -> bool:
-        """Whether it reads pairs of texts."""
-        return self.scheduler.classifier.pairs
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Its labels."""
-        return self.scheduler.classifier.labels
-
-    async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
-        """Score texts. Raises as Scheduler.classify does."""
-        answer = await self.scheduler.classify(texts, timeout=timeout)
-        self.metrics.answer(answer)
-        return replace(answer, name=self.name)
-
-
-@dataclass(eq=False)
-class Model:
-    """A name, the bundles that share its requests, and those of them that are in memory."""
-
-    name: str
-    shares: tuple[Share, ...]
-    pinned: bool = True
-    """Whether it stays in memory whatever else is loaded."""
-    loaded: dict[Share, Loaded] = field(default_factory=dict)
-    used: float = 0.0
-    """When it was asked last."""
-    pairs: bool = False
-    labels: tuple[str, ...] = ()
-
-    @property
-    def memory(self) -> int:
-        """Bytes that it takes."""
-        return sum(one.memory for one in self.loaded.values())
-
-    @property
-    def described(self) -> Described:
-        """What is told of it."""
-        return Described(self.name, tuple(str(share.bundle) for share in self.shares), bool(self.loaded))
-
-    def share(self, chance: float) -> Share:
-        """Return whose turn it is; `chance` is a number from 0 up to 1."""
-        place = chance * sum(share.weight for share in self.shares)
-        for share in self.shares:
-            place -= share.weight
-            if place < 0:
-                return share
-        return self.shares[-1]
 
 
 class Models:
@@ -255,7 +190,12 @@ class Models:
     async def _again(self, model: Model, share: Share) -> Loaded:
         async with self._loading:
             if share not in model.loaded:
-                model.loaded[share] = await self._start(model.name, share)
+                self._make_room(model, model.costs.get(share, 0))
+                await asyncio.gather(*self._ending)
+                loaded = await self._start(model.name, share)
+                # While others end, the process grows by less than what a model takes.
+                loaded.memory = max(loaded.memory, model.costs.get(share, 0))
+                model.loaded[share] = loaded
                 self._make_room(model)
                 self.changed()
             return model.loaded[share]
@@ -284,13 +224,15 @@ class Models:
         metrics.watch_queue(scheduler)
         return Loaded(f"{name}/{quote(share.label)}@{fresh.digest}", scheduler, metrics, fresh.memory)
 
-    def _make_room(self, wanted: Model) -> None:
-        """Put away what was not used for longest until the limit is kept. Raises ModelTooLarge, and puts `wanted` away.
+    def _make_room(self, wanted: Model, coming: int = 0) -> None:
+        """Put away what was not used for longest until the limit is kept, also with `coming` more bytes.
 
-        What was put away stays known, and is loaded again when it is asked.
+        What was put away stays known, and is loaded again when it is asked. Raises ModelTooLarge, and puts `wanted`
+        away.
         """
         limit = self._settings.memory_limit_mb * 2**20
-        while limit and sum(model.memory for model in self._models.values()) > limit:
+        wanted.costs |= {share: loaded.memory for share, loaded in wanted.loaded.items()}
+        while limit and sum(model.memory for model in self._models.values()) + coming > limit:
             idle = [
                 model
                 for model in self._models.values()
