@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bertie.errors import BertieError, NotReady, Overloaded
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.metrics import CONTENT_TYPE, Metrics
-from bertie.serve.routes import oip, sagemaker, tei
+from bertie.serve.routes import oip, page, sagemaker, tei
 from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
 
@@ -22,7 +22,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
     )
-    for contract in (sagemaker, tei, oip):
+    for contract in (sagemaker, tei, oip, page):
         app.include_router(contract.router(endpoint))
 
     @app.exception_handler(BertieError)

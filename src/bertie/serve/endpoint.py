@@ -56,16 +56,20 @@ class Endpoint:
         if self.scheduler is not None:
             self.scheduler.close()
 
-    async def answer(self, request: Request, read: Callable[[bytes, Limits], Ask]) -> Response:
-        """Read a request as some contract has it, predict, and return the answer. Raises BertieError."""
-        scheduler = self.ready()
+    async def body(self, request: Request) -> bytes:
+        """Return a request's body. Raises RequestTooLarge, or ClientSlow where it does not arrive in time."""
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):
-                body = await read_body(request, self.settings.max_body_bytes)
+                return await read_body(request, self.settings.max_body_bytes)
         except TimeoutError:
             raise ClientSlow(
                 f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
             ) from None
+
+    async def answer(self, request: Request, read: Callable[[bytes, Limits], Ask]) -> Response:
+        """Read a request as some contract has it, predict, and return the answer. Raises BertieError."""
+        scheduler = self.ready()
+        body = await self.body(request)
         ask = read(body, Limits(scheduler.classifier.pairs, self.settings.max_texts))
         answer = await while_connected(request, scheduler.classify(ask.texts, timeout=self.settings.timeout_seconds))
         self.metrics.answer(answer.predictions, answer.phases)
