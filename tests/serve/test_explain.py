@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import anyio
 import numpy as np
@@ -83,7 +84,7 @@ def test_the_weight_of_a_word_is_what_it_adds(adds: dict[str, float]) -> None:
 def test_spans_hold_every_word_once_and_in_order(text: Text, most: int) -> None:
     spans = grouped(words(text), most)
     assert 1 <= len(spans) <= most
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in pairwise(spans):
         assert (before.part, before.end) <= (after.part, after.start)
     for word in words(text):
         assert sum(span.part == word.part and span.start <= word.start and word.end <= span.end for span in spans) == 1

@@ -25,7 +25,7 @@ def serve(model: Model, settings: ServeSettings, json: Json = False, quiet: Quie
         if json:
             put({"url": address})
             sys.stdout.flush()
-        voice.say(f"ready on {address}; try")
+        voice.say(f"ready on {address}; open it in a browser, or try")
         voice.say(f"  curl {address}/invocations -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 

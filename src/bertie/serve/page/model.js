@@ -34,7 +34,7 @@ function made({ base, rows, written_by: written, input, variant }) {
   const long = input.long === "windows" ? `longer texts are read in up to ${input.max_windows} windows` : "longer texts are cut there";
   const origin = base.source && base.source !== base.name ? `${base.name} (${base.source})` : base.name;
   return [
-    ["Length", `${count(input.max_tokens)} tokens, about ${count(input.max_tokens * 0.7)} English words; ${long}`],
+    ["Length", `${count(input.max_tokens)} tokens, about ${count(10 * Math.round(input.max_tokens * 0.07))} English words; ${long}`],
     origin && ["Made from", origin],
     rows.train && ["Trained on", counted(rows.train, "text")],
     ["Runs as", `${variant.precision} on ${variant.engine === "openvino" ? "OpenVINO" : "ONNX Runtime"}, ${bytes(variant.bytes)}`],
@@ -50,7 +50,7 @@ function quality(measured, labels) {
   }
   const rows = known.map(([key, name, meaning]) => {
     const { value, low, high } = measured[key];
-    return [make("span", {}, name, make("span", { class: "muted small" }, ` ${meaning}`)), [value.toFixed(3), "n"], [`${low.toFixed(3)} to ${high.toFixed(3)}`, "n"], [interval(value, low, high), "after"]];
+    return [make("span", {}, name, make("span", { class: "meaning muted small" }, meaning)), [value.toFixed(3), "n"], [`${low.toFixed(3)} to ${high.toFixed(3)}`, "n"], [interval(value, low, high), "after"]];
   });
   return make("div", { class: "card" },
     make("h2", {}, "How good it is"),
@@ -70,7 +70,7 @@ function interval(value, low, high) {
 }
 
 const calibration = ({ ece }) => (typeof ece !== "number" ? null : make("p", { class: "note" },
-  `Its probabilities are off by ${(100 * ece).toFixed(1)} percentage points on average (expected calibration error): by about so much the share of right answers differs from what it says.`));
+  `Its probabilities are off by ${(100 * ece).toFixed(1)} percentage points on average (expected calibration error).`));
 
 function byLabel({ per_label: all }, labels) {
   if (!all) return null;
