@@ -233,6 +233,27 @@ def test_a_server_that_wants_a_key(counted: Serve, opened: Open) -> None:
             expect(page.get_by_role("dialog")).to_be_visible()
             page.get_by_role("button", name="Cancel").click()
             expect(page.locator("#state")).to_have_text("Needs a key")
+            # Who needs an answer is asked again, and then all is there.
+            page.get_by_label("Text", exact=True).fill("my parcel")
+            page.get_by_role("button", name="Classify", exact=True).click()
+            page.get_by_label("API key").fill(moody.key)
+            page.get_by_role("button", name="Use it").click()
+            expect(page.locator("#verdict")).to_contain_text("delivery")
+            expect(page.locator("#state")).to_have_text("Ready")
+            expect(page.locator("#about")).to_contain_text("one of 3 labels: delivery, praise, billing")
+
+
+def test_a_server_that_has_gone(counted: Serve, opened: Open) -> None:
+    with counted() as (address, _), opened(address, complaints=("ERR_",)) as page:
+        expect(page.locator("#state")).to_have_text("Ready")
+        page.route("**/invocations", lambda route: route.abort("connectionrefused"))
+        page.get_by_label("Text", exact=True).fill("my parcel")
+        page.get_by_role("button", name="Classify", exact=True).click()
+        expect(page.get_by_role("alert").filter(has_text="does not answer")).to_be_visible()
+        expect(page.locator("#state")).to_have_text("Not reachable")
+        page.unroute("**/invocations")
+        classify(page, "my parcel")
+        expect(page.locator("#state")).to_have_text("Ready")
 
 
 def test_texts_never_become_markup(counted: Serve, opened: Open) -> None:
@@ -366,6 +387,20 @@ def test_files_of_other_encodings_and_delimiters(counted: Serve, opened: Open) -
                 list(text.encode(encoding)),
             )
             assert read == [text.strip().split(";")]
+
+
+def test_a_large_file_is_no_problem(counted: Serve, opened: Open) -> None:
+    with counted() as (address, _), opened(address) as page:
+        give(page, "large.csv", "id,text\n" + "".join(f"{number},where is it\n" for number in range(300_000)))
+        expect(page.get_by_role("button", name="Classify 300,000 texts")).to_be_visible()
+        rows = page.evaluate(
+            """async () => {
+                const { labelled } = await import("/page/batch.js");
+                const rows = Array.from({ length: 300000 }, () => ["a"]);
+                return labelled(["text"], rows, [{ label: "x", score: 1 }]).length;
+            }"""
+        )
+        assert rows == 300_001
 
 
 def test_the_documentation_of_the_api_still_works(counted: Serve, opened: Open) -> None:

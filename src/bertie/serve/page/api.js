@@ -46,9 +46,12 @@ async function answered(path, value, signal) {
   const body = value === undefined ? undefined : JSON.stringify(value);
   if (body !== undefined) headers["content-type"] = "application/json";
   try {
-    return await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body, signal, cache: "no-store" });
+    const response = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body, signal, cache: "no-store" });
+    dispatchEvent(new Event("back"));
+    return response;
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new Event("away"));
     throw new Problem(0, { message: "the server does not answer.", hint: "see whether it still runs" });
   }
 }

@@ -1,6 +1,7 @@
 // Many texts become many answers, a chunk after the other, so that others' requests come in between.
 
 import { Problem, sendPatiently } from "./api.js";
+import { widest } from "./csv.js";
 
 const CHUNK_TEXTS = 32;
 const CHUNK_CHARACTERS = 64_000;
@@ -56,7 +57,7 @@ async function answersTo(questions, options) {
 export function labelled(header, rows, answers) {
   const names = ["label", "score", ...(answers.some((one) => one?.problem) ? ["problem"] : [])];
   const taken = new Set((header ?? []).map((name) => name.trim().toLowerCase()));
-  const width = Math.max(header?.length ?? 0, ...rows.map((row) => row.length));
+  const width = Math.max(header?.length ?? 0, widest(rows));
   const padded = (row) => [...row, ...Array(width - row.length).fill("")];
   const added = (answer) => [answer?.labels?.join(";") ?? answer?.label ?? "", answer?.score ?? "", answer?.problem ?? ""].slice(0, names.length);
   const first = header ? [[...padded(header), ...names.map((name) => (taken.has(name) ? `predicted_${name}` : name))]] : [];

@@ -48,6 +48,9 @@ export function parse(text, delimiter) {
   return rows;
 }
 
+/** Return how many fields the longest row has. */
+export const widest = (rows) => rows.reduce((most, row) => Math.max(most, row.length), 0);
+
 function quotedField(text, start) {
   let field = "";
   let place = start + 1;

@@ -37,20 +37,41 @@ for (const tab of tabs) {
 }
 addEventListener("hashchange", () => open(location.hash.slice(1)));
 
-const state = at("state");
 const say = (kind, words) => {
-  state.className = `state ${kind}`;
-  state.textContent = words;
+  at("state").className = `state ${kind}`;
+  at("state").textContent = words;
 };
-say("", "Connecting …");
-const card = sendPatiently("card", undefined, { waiting: (problem) => problem && say("", "The model is loading …") }).then((response) => response.json());
-card.then((found) => {
+let found = null;
+let coming = null;
+
+/** Return the model's card, which is asked for until it has come. Throws Problem. */
+async function card() {
+  if (found) return found;
+  coming ??= ask().finally(() => { coming = null; });
+  return coming;
+}
+
+async function ask() {
+  try {
+    const response = await sendPatiently("card", undefined, { waiting: (problem) => problem && say("", "The model is loading …") });
+    found = await response.json();
+  } catch (error) {
+    say("away", error.status === 401 ? "Needs a key" : "Not reachable");
+    model.show(null, error);
+    throw error;
+  }
   say("ready", "Ready");
   at("model-name").textContent = found.name === "model" ? "" : found.name;
   document.title = found.name === "model" ? "Bertie" : `${found.name} · Bertie`;
-}, (error) => say("away", error.status === 401 ? "Needs a key" : "Not reachable"));
+  one.know(found);
+  model.show(found);
+  return found;
+}
+
+addEventListener("away", () => say("away", "Not reachable"));
+addEventListener("back", () => found && say("ready", "Ready"));
 
 one.begin(card);
 many.begin(card);
-model.begin(card);
 open(location.hash.slice(1));
+card().catch(() => {}); // It is said above, and asked for again when somebody needs it.

@@ -1,7 +1,7 @@
 // Many texts: pasted lines or a CSV, and the same rows back with label and score.
 
 import { classifyAll, labelled } from "./batch.js";
-import { decode, delimiterOf, format, parse } from "./csv.js";
+import { decode, delimiterOf, format, parse, widest } from "./csv.js";
 import { at, bar, count, counted, duration, fill, make, percent, showProblem, table } from "./dom.js";
 
 const PREVIEW = 5;
@@ -33,7 +33,13 @@ export function begin(card) {
 }
 
 async function useLines(text) {
-  const { pairs } = await known.catch(() => ({}));
+  let pairs = false;
+  try {
+    ({ pairs } = await known());
+  } catch (error) {
+    showProblem(at("many-problem"), error);
+    return;
+  }
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
   while (lines.length && !lines.at(-1).trim()) lines.pop();
   const rows = lines.map((line) => (pairs ? [line.split("\t")[0], line.split("\t").slice(1).join("\t")] : [line]));
@@ -63,7 +69,7 @@ async function use(table) {
   if (!table.rows.length) return showProblem(at("many-problem"), { message: "there is no text in it.", hint: "one text on each line, or a CSV with a column of texts" });
   showProblem(at("many-problem"), null);
   try {
-    given = { ...table, card: await known };
+    given = { ...table, card: await known() };
   } catch (error) {
     return showProblem(at("many-problem"), error);
   }
@@ -75,7 +81,7 @@ const rowsOf = () => (given.header ? given.rows.slice(1) : given.rows);
 
 function showSetup() {
   const { pairs } = given.card;
-  const width = Math.max(...given.rows.map((row) => row.length));
+  const width = widest(given.rows);
   const names = Array.from({ length: width }, (_, place) => headerOf()?.[place] || `column ${place + 1}`);
   const [text, pair] = guess(names);
   const choose = (id, label, chosen) => make("div", { class: "field" }, make("label", { for: id }, label),

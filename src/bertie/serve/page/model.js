@@ -9,13 +9,10 @@ const MEASURES = [
 ];
 const CONFUSIONS = 6;
 
-/** Begin: `card` gives the model's card. */
-export async function begin(card) {
-  try {
-    fill(at("model"), ...pages(await card));
-  } catch (error) {
-    showProblem(at("model"), error);
-  }
+/** Show a card, or why there is none. */
+export function show(card, problem = null) {
+  if (card) fill(at("model"), pages(card));
+  else showProblem(at("model"), problem);
 }
 
 function pages(card) {

@@ -5,19 +5,25 @@ import { at, bar, count, duration, fill, make, percent, showProblem, table } fro
 
 const FIRST_BARS = 8;
 const FEWEST_POINTS = 0.001; // A tenth of a percentage point: below that a word is not marked.
-const LEAST_SHARE = 0.2; // Of the heaviest word's weight: lighter words are not marked.
+const LEAST_SHARE = 0.12; // Of the heaviest word's weight: lighter words are not marked.
 const TOP_WORDS = 6;
+const NAMED_LABELS = 12;
 const PHASES = { tokenize: "cut into tokens", queue: "waited", model: "model", rest: "network and browser" };
 
 let card = null;
+let cardOf = null;
 let work = new AbortController();
+
+/** Know the model's card. */
+export function know(found) {
+  card = found;
+  at("partner").hidden = !card.pairs;
+  at("about").textContent = about(card);
+}
 
 /** Begin: `known` gives the model's card. */
 export function begin(known) {
-  known.then((found) => {
-    card = found;
-    at("partner").hidden = !card.pairs;
-  }, () => {});
+  cardOf = known;
   at("one-form").addEventListener("submit", (event) => {
     event.preventDefault();
     classify();
@@ -32,15 +38,27 @@ export function begin(known) {
   }
 }
 
+function about({ labels, pairs, task }) {
+  const named = labels.length > NAMED_LABELS ? [...labels.slice(0, NAMED_LABELS), `and ${count(labels.length - NAMED_LABELS)} more`] : labels;
+  const which = task === "multi-label" ? `any of ${count(labels.length)} labels` : `one of ${count(labels.length)} labels`;
+  return `This model gives each ${pairs ? "pair of texts" : "text"} ${which}: ${named.join(", ")}.`;
+}
+
 function asked() {
   const text = at("text").value;
-  return card?.pairs ? { text, text_pair: at("text-pair").value } : { text };
+  return card.pairs ? { text, text_pair: at("text-pair").value } : { text };
 }
 
 async function classify() {
   work.abort();
   work = new AbortController();
   const { signal } = work;
+  try {
+    await cardOf(); // It says how many texts make a question.
+  } catch (error) {
+    showProblem(at("one-problem"), error);
+    return;
+  }
   const question = asked();
   const missing = Object.values(question).findIndex((part) => !part.trim());
   if (missing >= 0) {
@@ -92,8 +110,7 @@ function showAnswer(question, answer, signal) {
 }
 
 function labelRow(label, share, chosen, explained) {
-  const place = card?.labels.indexOf(label) ?? -1;
-  const threshold = card?.thresholds?.[place];
+  const threshold = card.thresholds?.[card.labels.indexOf(label)];
   const name = make("span", { class: "name", title: label }, chosen ? `✓ ${label}` : label);
   const button = make("button", {
     type: "button",
@@ -125,10 +142,11 @@ async function explain(question, label, signal) {
 
 function showWords(question, found) {
   const heaviest = Math.max(0, ...found.words.map((word) => Math.abs(word.weight)));
-  const marked = heaviest < FEWEST_POINTS ? [] : found.words.filter((word) => Math.abs(word.weight) >= Math.max(FEWEST_POINTS, LEAST_SHARE * heaviest));
+  const weighty = found.words.filter((word) => Math.abs(word.weight) >= FEWEST_POINTS);
+  const marked = weighty.filter((word) => Math.abs(word.weight) >= LEAST_SHARE * heaviest);
   const texts = Object.entries(question).filter(([name]) => name !== "label").map(([name, text]) => {
     const own = marked.filter((word) => (word.in ?? "text") === name);
-    return make("p", { class: card?.pairs ? "spoken pair" : "spoken", tabIndex: 0, role: "group", "aria-label": "Your text, with its words marked" },
+    return make("p", { class: card.pairs ? "spoken pair" : "spoken", tabIndex: 0, role: "group", "aria-label": "Your text, with its words marked" },
       spoken(text, own, heaviest, found.read));
   });
   const key = marked.length
@@ -136,7 +154,7 @@ function showWords(question, found) {
       make("span", {}, make("mark", {}, "solid"), ` speaks for ${found.label}`),
       make("span", {}, make("mark", { class: "against" }, "dashed"), " speaks against it"))
     : make("p", { class: "note" }, "No word stands out: without any one of them the probability stays the same.");
-  fill(at("words"), texts, key, marked.length ? topWords(marked, found) : null, found.read === undefined ? null
+  fill(at("words"), texts, key, marked.length ? topWords(weighty, found) : null, found.read === undefined ? null
     : make("p", { class: "note" }, "The text is longer than the model reads. What is struck through does not count."));
 }
 

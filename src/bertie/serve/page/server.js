@@ -21,7 +21,7 @@ async function refresh() {
   try {
     const samples = parse(await (await send("metrics")).text());
     showProblem(at("server"), null);
-    fill(at("server"), ...pages(samples));
+    fill(at("server"), pages(samples));
   } catch (error) {
     showProblem(at("server"), error);
     if (error.status === 401) return;
