@@ -39,7 +39,9 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
         if json:
             put({"url": address} | ({"grpc_port": grpc_port} if grpc_port else {}))
             sys.stdout.flush()
-        voice.say(f"ready on {address}{f', gRPC on port {grpc_port}' if grpc_port else ''}; try")
+        voice.say(
+            f"ready on {address}{f', gRPC on port {grpc_port}' if grpc_port else ''}; open it in a browser, or try"
+        )
         voice.say(f"  curl {address}/invocations -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 

@@ -22,6 +22,16 @@ class Endpoint:
     def __init__(self, settings: ServeSettings, models: Holder) -> None:
         self.settings, self.models = settings, models
 
+    async def body(self, request: Request) -> bytes:
+        """Return a request's body. Raises RequestTooLarge, or ClientSlow where it does not arrive in time."""
+        try:
+            async with asyncio.timeout(self.settings.timeout_seconds):
+                return await read_body(request, self.settings.max_body_bytes)
+        except TimeoutError:
+            raise ClientSlow(
+                f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
+            ) from None
+
     async def answer(
         self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None
     ) -> Response:
@@ -31,13 +41,7 @@ class Endpoint:
         """
         self.models.check()
         self.models.find(model)
-        try:
-            async with asyncio.timeout(self.settings.timeout_seconds):
-                body = await read_body(request, self.settings.max_body_bytes)
-        except TimeoutError:
-            raise ClientSlow(
-                f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
-            ) from None
+        body = await self.body(request)
         async with self.models.lease(model) as held:
             ask = read(body, Limits(held.pairs, self.settings.max_texts))
             answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bertie.serve.scheduler import Answer
 from bertie.serve.shares import Share
@@ -36,6 +36,12 @@ class Held(Protocol):
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Score texts. Raises as Scheduler.classify does."""
+
+    async def explain(self, text: Text, label: str | None, *, timeout: float) -> dict[str, Any]:
+        """Say which words an answer stands on. Raises as `explain.explain` does, and DeadlinePassed."""
+
+    async def card(self) -> dict[str, Any]:
+        """Say what it is, and how good."""
 
 
 class Holder(Protocol):

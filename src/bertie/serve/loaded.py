@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from anyio import to_thread
+
+from bertie.errors import DeadlinePassed
+from bertie.scores import Prediction
+from bertie.serve.card import card
+from bertie.serve.explain import explain, plan
 from bertie.serve.holder import Described
 from bertie.serve.metrics import ModelMetrics
 from bertie.serve.scheduler import Answer, Scheduler
@@ -40,6 +48,27 @@ class Loaded:
         answer = await self.scheduler.classify(texts, timeout=timeout)
         self.metrics.answer(answer)
         return replace(answer, name=self.name)
+
+    async def explain(self, text: Text, label: str | None, *, timeout: float) -> dict[str, Any]:
+        """Say which words an answer stands on. Raises as `explain.explain` does, and DeadlinePassed."""
+
+        async def classify(texts: Sequence[Text]) -> list[Prediction]:
+            return (await self.scheduler.classify(texts, timeout=timeout)).predictions
+
+        encode, batch_tokens = self.scheduler.classifier.encode, self.scheduler.batch_tokens
+        try:
+            async with asyncio.timeout(timeout):
+                planned = await to_thread.run_sync(lambda: plan(text, encode, batch_tokens=batch_tokens))
+                return (await explain(planned, classify, label)).as_dict()
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"the explanation was not ready within {timeout:g} seconds.",
+                hint="explain a shorter text, or try later",
+            ) from None
+
+    async def card(self) -> dict[str, Any]:
+        """Say what it is, and how good."""
+        return card(self.scheduler.classifier, self.name.partition("/")[0])
 
 
 @dataclass(eq=False)

@@ -74,6 +74,11 @@ class Scheduler:
         self._thread.start()
 
     @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of one model call at most."""
+        return self._waiting.batch_tokens
+
+    @property
     def tokens(self) -> int:
         """Tokens that wait for the model."""
         return self._waiting.tokens

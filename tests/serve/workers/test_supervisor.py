@@ -96,6 +96,9 @@ def test_they_answer_as_one_server(running: Running, tiny_bundle: Path) -> None:
         assert (
             'bertie_requests_total{path="/invocations",status="200"} 20.0' in httpx.get(f"{running.url}/metrics").text
         )
+    explained = httpx.post(f"{running.url}/explain", json={"text": TEXTS[0]}).json()
+    assert [word["text"] for word in explained["words"]] == TEXTS[0].split()
+    assert httpx.get(f"{running.url}/card").json()["bundle"]["variant"]["engine"] == "onnxruntime"
     assert len(running.workers()) == 3
     before = running.workers()
     assert running.stop() == 0

@@ -13,6 +13,12 @@ from typing import Any
 from bertie.serve.models import Models
 from bertie.serve.shares import Share
 from bertie.serve.workers import frames
+from bertie.tokens import Text
+
+
+def _text(told: Any) -> Text:
+    """Return a text as it was before JSON, which has no pairs."""
+    return (told[0], told[1]) if isinstance(told, list) else str(told)
 
 
 def _forget(running: dict[int, asyncio.Task[None]], number: int, _: object) -> None:
@@ -27,6 +33,8 @@ class Host:
         self._writers: set[asyncio.StreamWriter] = set()
         self._asked: dict[str, Callable[[dict[str, Any]], Awaitable[tuple[dict[str, Any], bytes]]]] = {
             "classify": self._classify,
+            "explain": self._explain,
+            "card": self._card,
             "load": self._load,
             "unload": self._unload,
             "page": self._page,
@@ -77,11 +85,20 @@ class Host:
             await writer.drain()
 
     async def _classify(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        texts = [tuple(text) if isinstance(text, list) else text for text in head["texts"]]
+        texts = [_text(text) for text in head["texts"]]
         async with self._models.lease(head["model"]) as loaded:
             answer = await loaded.classify(texts, timeout=head["timeout"])
         facts = {"name": answer.name, "phases": answer.phases, "decision": asdict(answer.decision)}
         return facts, answer.logits.tobytes()
+
+    async def _explain(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        async with self._models.lease(head["model"]) as loaded:
+            told = await loaded.explain(_text(head["text"]), head["label"], timeout=head["timeout"])
+        return {"told": told}, b""
+
+    async def _card(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        async with self._models.lease(head["model"]) as loaded:
+            return {"told": await loaded.card()}, b""
 
     async def _load(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         shares = tuple(Share(Path(bundle), weight) for bundle, weight in head["shares"])

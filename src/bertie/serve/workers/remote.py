@@ -39,16 +39,30 @@ class RemoteModel:
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Score texts. Raises as Scheduler.classify does, and NotReady where the other process ends meanwhile."""
-        asked = {"model": self.described.name, "texts": texts, "timeout": timeout}
-        try:
-            async with asyncio.timeout(timeout + SLACK_SECONDS):
-                told, blob = await self.models.ask("classify", asked)
-        except TimeoutError:
-            raise DeadlinePassed(f"the answer was not ready within {timeout:g} seconds.", hint="try again") from None
+        told, blob = await self._ask("classify", timeout, texts=texts)
         raw = told["decision"]
         decision = Decision(**raw | {"labels": tuple(raw["labels"]), "thresholds": tuple(raw["thresholds"])})
         logits = np.frombuffer(blob, dtype=np.float32).reshape(-1, len(decision.labels))
         return Answer(logits, decision, told["phases"], told["name"])
+
+    async def explain(self, text: Text, label: str | None, *, timeout: float) -> dict[str, Any]:
+        """Say which words an answer stands on. Raises as the other process does."""
+        answer, _ = await self._ask("explain", timeout, text=text, label=label)
+        told: dict[str, Any] = answer["told"]
+        return told
+
+    async def card(self) -> dict[str, Any]:
+        """Say what it is, and how good."""
+        answer, _ = await self._ask("card", SLACK_SECONDS)
+        told: dict[str, Any] = answer["told"]
+        return told
+
+    async def _ask(self, what: str, timeout: float, **facts: Any) -> tuple[dict[str, Any], bytes]:
+        try:
+            async with asyncio.timeout(timeout + SLACK_SECONDS):
+                return await self.models.ask(what, {"model": self.described.name, "timeout": timeout} | facts)
+        except TimeoutError:
+            raise DeadlinePassed(f"the answer was not ready within {timeout:g} seconds.", hint="try again") from None
 
 
 class RemoteModels:
