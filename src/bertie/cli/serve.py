@@ -27,17 +27,23 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
     if not models and settings.model_store is None:
         raise UsageError("there is nothing to serve.", expected=SHAPES, hint="or give --model-store FOLDER")
     try:
+        from bertie.serve.operations import check  # noqa: PLC0415 - as the next one
         from bertie.serve.server import serve as run  # noqa: PLC0415 - an extra, and keeps --help fast
     except ImportError as error:
         raise need("serve", error) from error
-    voice = talk(quiet=quiet)
+    check(settings)
+    if quiet:
+        settings = settings.model_copy(update={"log_level": "error"})
+    # Whoever reads lines of JSON wants no others between them.
+    voice = talk(quiet=quiet or settings.log_format == "json")
 
     def announce(address: str, grpc_port: int | None) -> None:
         if json:
             put({"url": address} | ({"grpc_port": grpc_port} if grpc_port else {}))
             sys.stdout.flush()
         voice.say(f"ready on {address}{f', gRPC on port {grpc_port}' if grpc_port else ''}; try")
-        voice.say(f"  curl {address}/invocations -d '\"your text\"'")
+        key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
+        voice.say(f"  curl {address}/invocations{key} -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 
     run(models or [], settings, announce=announce)
