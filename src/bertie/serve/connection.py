@@ -1,8 +1,8 @@
 """A connection: what uvicorn's does, with limits for clients that send or read slowly, or without end.
 
 Whenever no request is being answered, the next one's head must be there within a time from its first byte, or from
-the connection's beginning; a body has a limit of its own where it is read (endpoint.py). A closing connection, or one
-that waits for the next request, whose client takes no more of its answer, is cut.
+the connection's beginning; a body has a limit of its own where it is read (endpoint.py). A client that takes nothing of
+its answer for as long is cut off.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the one above
         """Begin to wait for a request; one connection too many is refused."""
         super().connection_made(transport)
+        # Writing pauses as soon as the client's side is full, and goes on when it has taken all.
+        transport.set_write_buffer_limits(high=1, low=0)
         if len(self.connections) > self.max_connections:
             self._refuse(Overloaded(f"there are {self.max_connections} connections already.", hint="try again"))
         else:
@@ -95,10 +97,18 @@ class Connection(HttpToolsProtocol):
             self._waiting = None
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
-        """See to it that the client takes the answer."""
-        super().on_response_complete()
-        self._expect_reading()
+    def pause_writing(self) -> None:
+        """See to it that the client takes what is written; no more is until it has."""
+        super().pause_writing()
+        self._unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.header_seconds, self._expect_less)
+
+    def resume_writing(self) -> None:
+        """Write on: it has."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser refused."""
@@ -132,20 +142,15 @@ class Connection(HttpToolsProtocol):
         again = "retry-after: 1\r\n" if isinstance(error, Overloaded) else ""
         self.transport.write(f"{head}{again}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
-        self._expect_reading()
 
-    def _expect_reading(self) -> None:
-        """Cut the connection if the client does not take some of what is left of its answer within the time."""
-        self._unread = self.transport.get_write_buffer_size()
-        if self._unread and self._reading is None:
-            self._reading = self.loop.call_later(self.header_seconds, self._taken)
-
-    def _taken(self) -> None:
-        self._reading = None
-        if self.transport.get_write_buffer_size() >= self._unread:
+    def _expect_less(self) -> None:
+        """Cut the connection unless the client has taken some more of its answer."""
+        left = self.transport.get_write_buffer_size()
+        if left >= self._unread:
             self.transport.abort()
         else:
-            self._expect_reading()
+            self._unread = left
+            self._reading = self.loop.call_later(self.header_seconds, self._expect_less)
 
 
 def _too_large() -> HeaderTooLarge:
