@@ -78,6 +78,9 @@ def explained(error: Exception) -> Response:
     known = error if isinstance(error, BertieError) else BertieError("the server failed on this request.")
     # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
     headers = {"retry-after": "1"} if isinstance(known, Overloaded | NotReady) else {}
+    if isinstance(known, NotReady):
+        # The next request on a connection that is kept would come here again.
+        headers["connection"] = "close"
     if isinstance(known, KeyRefused):
         headers["www-authenticate"] = "Bearer"
     return Response(write_error(known), status_code=known.http_status, media_type="application/json", headers=headers)

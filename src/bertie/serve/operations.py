@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import resource
 import socket
 from typing import Any
 
@@ -20,6 +22,11 @@ REQUEST_HEADERS = ["accept", "authorization", "content-type", "traceparent", "x-
 
 ANSWER_HEADERS = ["retry-after", "server-timing", "x-model", "x-request-id"]
 """What they may read."""
+
+OTHER_FILES = 256
+"""Files that a server has open besides its connections, with room to spare."""
+
+LOG = logging.getLogger("bertie")
 
 
 def check(settings: ServeSettings) -> None:
@@ -64,6 +71,18 @@ def uvicorn_options(settings: ServeSettings, certified: Certificate | None) -> d
 
         options |= {"callback_notify": refresh, "timeout_notify": 1}
     return options
+
+
+def allow_connections(most: int) -> None:
+    """Raise the limit of open files, where the system lets us, so that no connection fails for it."""
+    now, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most + OTHER_FILES
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        return
+    able = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, able), highest))
+    if able < wanted:
+        LOG.warning("only %d files can be open, too few for %d connections; see ulimit -n", able, most)
 
 
 def address(listener: socket.socket, settings: ServeSettings) -> str:

@@ -21,7 +21,7 @@ from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.metrics import Metrics
 from bertie.serve.models import Models
-from bertie.serve.operations import address, uvicorn_options
+from bertie.serve.operations import address, allow_connections, uvicorn_options
 from bertie.serve.shares import Share, parse
 from bertie.serve.tls import certificate
 
@@ -72,6 +72,7 @@ class Server(uvicorn.Server):
     def __init__(self, endpoint: Endpoint) -> None:
         settings = endpoint.settings
         logs.configure(settings)
+        allow_connections(settings.max_connections)
         certified = certificate(settings.tls_cert, settings.tls_key)
         options = uvicorn_options(settings, certified)
         config = uvicorn.Config(make_app(endpoint), timeout_graceful_shutdown=GRACE_SECONDS, **options)
