@@ -6,10 +6,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bertie.errors import BertieError, NotReady, Overloaded
+from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
+from bertie.serve.journal import note_error
 from bertie.serve.metrics import CONTENT_TYPE
+from bertie.serve.operations import enclose, guard
 from bertie.serve.routes import oip, page, repository, sagemaker, tei
 from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
@@ -35,7 +37,9 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def metrics() -> Response:
         return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
+    guard(app, endpoint.settings)
     app.add_middleware(Watch, models=endpoint.models)
+    enclose(app, endpoint.settings)
     return app
 
 
@@ -71,7 +75,13 @@ class Watch:
 
 def explained(error: Exception) -> Response:
     """Return an error as a response; one that is not ours says nothing of the server's insides."""
+    note_error(error)
     known = error if isinstance(error, BertieError) else BertieError("the server failed on this request.")
     # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
     headers = {"retry-after": "1"} if isinstance(known, Overloaded | NotReady) else {}
+    if isinstance(known, NotReady):
+        # The next request on a connection that is kept would come here again.
+        headers["connection"] = "close"
+    if isinstance(known, KeyRefused):
+        headers["www-authenticate"] = "Bearer"
     return Response(write_error(known), status_code=known.http_status, media_type="application/json", headers=headers)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from bertie.errors import BertieError
 from bertie.serve.endpoint import Endpoint
+from bertie.serve.journal import note_error
 from bertie.serve.routes.documented import Responses, json, list_of, responses, takes
 from bertie.serve.wire import oip
 from bertie.version import __version__
@@ -110,6 +111,7 @@ def as_problem(route: Callable[Given, Awaitable[Response]]) -> Callable[Given, A
         try:
             return await route(*given, **named)
         except BertieError as error:
+            note_error(error)
             return _json({"error": str(error)}, error.http_status)
 
     return told
