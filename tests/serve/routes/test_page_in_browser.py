@@ -19,7 +19,7 @@ from bertie.config import ServeSettings
 from bertie.scores import Decision
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
-from tests.browser import Moody, Watched, barriers, chromium, running
+from tests.browser import MUST_RUN, Moody, Watched, barriers, chromium, running
 from tests.serve.counting import counting
 
 pytestmark = pytest.mark.slow
@@ -285,6 +285,24 @@ def test_several_labels_and_a_label_that_is_asked_for(counted: Serve, opened: Op
         expect(page.locator("#verdict")).to_have_text("No label")
 
 
+def test_a_long_text_is_explained_by_groups_and_up_to_where_it_is_read(counted: Serve, opened: Open) -> None:
+    text = "🙂 is it where is it"
+    words = [
+        {"start": 0, "end": 4, "text": text[:4], "weight": 0.5},
+        {"start": 5, "end": 8, "text": "it ", "weight": -0.1},
+    ]
+    found = {"label": "delivery", "score": 0.8, "words": words, "read": 13}
+    with counted() as (address, _), opened(address) as page:
+        page.route("**/explain", lambda route: route.fulfill(json=found))
+        classify(page, text)
+        assert page.locator("#words .spoken mark").all_text_contents() == ["🙂 is", "it "]
+        assert page.locator("#words .spoken mark.against").all_text_contents() == ["it "]
+        expect(page.locator("#words .unread")).to_have_text(text[13:])
+        expect(page.locator("#words")).to_contain_text("left out together")
+        expect(page.locator("#words")).to_contain_text("longer than the model reads")
+        assert page.locator("#words tbody tr").all_text_contents() == ["🙂 is30.0%−50.0", "it 90.0%+10.0"]
+
+
 def test_pairs(counted: Serve, opened: Open) -> None:
     with counted(pairs=True) as (address, _), opened(address) as page:
         expect(page.get_by_label("Second text")).to_be_visible()
@@ -387,6 +405,16 @@ def test_files_of_other_encodings_and_delimiters(counted: Serve, opened: Open) -
                 list(text.encode(encoding)),
             )
             assert read == [text.strip().split(";")]
+
+
+def test_a_browser_that_is_missing_is_an_error_where_it_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv(MUST_RUN, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no Chromium"), chromium():
+        pass
+    monkeypatch.setenv(MUST_RUN, "1")
+    with pytest.raises(FileNotFoundError, match=MUST_RUN), chromium():
+        pass
 
 
 def test_a_large_file_is_no_problem(counted: Serve, opened: Open) -> None:

@@ -130,7 +130,7 @@ async def _explain(endpoint: Endpoint, request: Request) -> Response:
 
     async def work() -> bytes:
         planned = await to_thread.run_sync(
-            lambda: plan(text, scheduler.classifier.encode, batch_tokens=settings.batch_tokens)
+            lambda: plan(text, scheduler.classifier.encode, batch_tokens=settings.batch_tokens, rate=scheduler.rate)
         )
         return dump((await explain(planned, classify, label)).as_dict())
 
