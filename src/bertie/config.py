@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bertie import sagemaker
 from bertie.errors import UsageError, nearest
 
 FILE = "bertie.toml"
@@ -248,12 +249,6 @@ class OptimizeSettings(Settings):
     portable: bool = Field(
         True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
     )
-    grpc_port: int | None = Field(
-        None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
-    )
-    workers: int = Field(
-        1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
-    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
@@ -309,6 +304,8 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
+    max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")
+    default_accept: str = Field("", description="Kind of answer where a request to /invocations names none.")
     name: str = Field(
         "model", pattern=r"^[A-Za-z0-9._-]+$", description="The name of a model that is given without one."
     )
@@ -329,3 +326,7 @@ class ServeSettings(Settings):
         0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."
     )
     batch_tokens: int = Field(1024, ge=1, description="Padded tokens of one model call at most.")
+
+    @classmethod
+    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return sagemaker.settings(environment) | super()._from_environment(environment)

@@ -10,7 +10,7 @@ from bertie.errors import BertieError, NotReady, Overloaded
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
 from bertie.serve.metrics import CONTENT_TYPE
-from bertie.serve.routes import oip, repository, sagemaker, tei
+from bertie.serve.routes import hub, oip, repository, sagemaker, tei
 from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
 
@@ -23,7 +23,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
     )
-    contracts = (sagemaker.router, tei.router, repository.repository, oip.router, repository.multi_model)
+    contracts = (sagemaker.router, tei.router, repository.repository, oip.router, repository.multi_model, hub.router)
     for router in contracts:
         app.include_router(router(endpoint))
 
