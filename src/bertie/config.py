@@ -6,11 +6,13 @@ saved `config.toml` and its line in the reference. Nothing is read before a comm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from bertie import sagemaker
 from bertie.settings import Settings
 
 
@@ -139,12 +141,6 @@ class OptimizeSettings(Settings):
     portable: bool = Field(
         True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
     )
-    grpc_port: int | None = Field(
-        None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
-    )
-    workers: int = Field(
-        1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
-    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
@@ -200,6 +196,8 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
+    max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")
+    default_accept: str = Field("", description="Kind of answer where a request to /invocations names none.")
     name: str = Field(
         "model", pattern=r"^[A-Za-z0-9._-]+$", description="The name of a model that is given without one."
     )
@@ -250,3 +248,7 @@ class ServeSettings(Settings):
         "",
         description="OTLP address that OpenTelemetry spans go to; OTEL_EXPORTER_OTLP_ENDPOINT if not given.",
     )
+
+    @classmethod
+    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return sagemaker.settings(environment) | super()._from_environment(environment)

@@ -12,7 +12,7 @@ from bertie.serve.holder import Holder
 from bertie.serve.journal import note_error
 from bertie.serve.metrics import CONTENT_TYPE
 from bertie.serve.operations import enclose, guard
-from bertie.serve.routes import oip, page, repository, sagemaker, tei
+from bertie.serve.routes import hub, oip, page, repository, sagemaker, tei
 from bertie.serve.wire.exchange import write_error
 from bertie.version import __version__
 
@@ -25,8 +25,8 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
     )
-    contracts = (page.router, sagemaker.router, tei.router, repository.repository, oip.router, repository.multi_model)
-    for router in contracts:
+    models = (oip.router, repository.repository, repository.multi_model, hub.router)
+    for router in (page.router, sagemaker.router, tei.router, *models):
         app.include_router(router(endpoint))
 
     @app.exception_handler(BertieError)

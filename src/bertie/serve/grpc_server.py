@@ -125,9 +125,10 @@ class _Calls:
         self._find(request.model_name, request.model_version)
         names = oip_grpc.asked(request)
         async with self._models.lease(request.model_name) as held:
-            texts = oip_grpc.read(request, Limits(held.pairs, self._endpoint.settings.max_texts))
+            settings = self._endpoint.settings
+            texts = oip_grpc.read(request, Limits(held.pairs, settings.max_texts, settings.max_characters))
             # A call that its client ends is cancelled, and with it what it waits for.
-            left, limit = context.time_remaining(), self._endpoint.settings.timeout_seconds
+            left, limit = context.time_remaining(), settings.timeout_seconds
             answer = await held.classify(texts, timeout=limit if left is None else min(left, limit))
         note_answer(answer, len(texts))
         context.set_trailing_metadata((*context.trailing_metadata(), ("x-model", answer.name)))

@@ -55,7 +55,7 @@ def router(endpoint: Endpoint) -> APIRouter:
 
     @routes.get("", summary="The server")
     async def server() -> dict[str, Any]:
-        return {"name": "bertie", "version": __version__, "extensions": []}
+        return {"name": "bertie", "version": __version__, "extensions": ["binary_tensor_data", "model_repository"]}
 
     @routes.get("/health/live", summary="Whether the server runs")
     async def live() -> dict[str, bool]:
