@@ -78,7 +78,7 @@ def prepare(work: Path, given: argparse.Namespace) -> dict[str, Any]:
             continue
         try:
             python = python_of(environment, given.environments or work / "environments")
-            _module(python, "models", kind, str(run / "checkpoint"), str(work / "models"), str(texts))
+            module(python, "scoring.models", kind, str(run / "checkpoint"), str(work / "models"), str(texts))
             done.touch()
         except (CannotInstall, Failed) as error:
             absent[kind] = str(error)
@@ -102,7 +102,7 @@ def rounds(work: Path, texts: list[str], given: argparse.Namespace) -> tuple[dic
             try:
                 python = python_of(one.environment, given.environments or work / "environments")
                 with alone(given.lock):
-                    answer = json.loads(_module(python, "worker", request=json.dumps(request)))
+                    answer = json.loads(module(python, "scoring.worker", request=json.dumps(request)))
             except (CannotInstall, Failed) as error:
                 absent[name] = str(error)
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -114,11 +114,11 @@ def rounds(work: Path, texts: list[str], given: argparse.Namespace) -> tuple[dic
     return {name: taken for name, taken in found.items() if taken and name not in absent}, absent
 
 
-def _module(python: Path, name: str, *arguments: str, request: str = "") -> str:
-    """Run a module of `scoring` in some Python; return the last line it prints. Raises Failed with its last words."""
+def module(python: Path, name: str, *arguments: str, request: str = "") -> str:
+    """Run a module of the benchmarks in some Python; return its last line. Raises Failed with its last words."""
     paths = f"{ROOT / 'src'}:{ROOT}" if python == Path(sys.executable) else str(ROOT)
     quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "PYTHONPATH": paths}
-    command = [python, "-m", f"benchmarks.scoring.{name}", *arguments]
+    command = [python, "-m", f"benchmarks.{name}", *arguments]
     try:
         done = subprocess.run(
             command,
@@ -272,10 +272,10 @@ def main() -> None:
     texts = [str(text) for dev in devs for text in dev.texts][: given.texts]
     truth = [str(*labels) for dev in devs for labels in dev.labels][: given.texts]
     with alone(given.lock):
-        before = json.loads(_module(Path(sys.executable), "ceiling"))
+        before = json.loads(module(Path(sys.executable), "scoring.ceiling"))
     taken, failed = rounds(work, texts, given)
     with alone(given.lock):
-        after = json.loads(_module(Path(sys.executable), "ceiling"))
+        after = json.loads(module(Path(sys.executable), "scoring.ceiling"))
     rates = {kind: {by: max(rate, after[kind].get(by, 0)) for by, rate in of.items()} for kind, of in before.items()}
     reference = taken[OLD][0]["labels_one"] if OLD in taken else []
     found = {name: summary(of, truth, reference) for name, of in taken.items()} if reference else {}
@@ -293,11 +293,11 @@ def main() -> None:
             record["contract"] = accuracy.sets(work, work / "run")
     raw = {name: [{key: one[key] for key in ("latency_us", "passes")} for one in of] for name, of in taken.items()}
     given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(_compact(record | {"raw": raw}) + "\n", encoding="utf-8")
+    given.out.write_text(compact(record | {"raw": raw}) + "\n", encoding="utf-8")
     print(json.dumps({name: record[name] for name in ("ratios", "ceiling", "absent")}))
 
 
-def _compact(record: dict[str, Any]) -> str:
+def compact(record: dict[str, Any]) -> str:
     """Return JSON with a line for each list of numbers."""
     return re.sub(
         r"\[\s+([-\d.e,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(record, indent=1)

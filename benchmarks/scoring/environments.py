@@ -30,7 +30,13 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "datasets==3.6.0",
         "numpy==1.26.4",
     ),
+    # Servers, for `benchmarks/serve.py`.
+    "fastapi": ("fastapi==0.165.0", "uvicorn[standard]==0.54.0", "transformers==5.23.0", "numpy==2.4.6"),
+    "litserve": ("litserve==0.2.19", "transformers==5.23.0", "numpy==2.4.6"),
+    "mlserver": ("mlserver==1.7.1", "transformers==5.23.0", "numpy==2.4.6", "uvloop==0.21.0"),
 }
+# As above, with what serves.
+REQUIREMENTS["infinity-server"] = ("infinity-emb[torch,server]==0.0.78", *REQUIREMENTS["infinity"][1:])
 UNWANTED = {"optimum-intel": "torchvision"}
 """What comes along, does not work with a CPU build of torch, and is not needed."""
 

@@ -118,12 +118,20 @@ class TextEncoder:
             refuse_broken(text)
         if self.limits.long == "windows" and any(isinstance(text, tuple) for text in texts):
             return [self._pair_windows(text) for text in texts]
+        if len(texts) == 1:
+            # A batch would let go of the interpreter; where another thread takes it, having it back takes longer than
+            # one text does.
+            encoding = self._encode_one(texts[0])
+            return [[encoding, *encoding.overflowing]]
         return [[encoding, *encoding.overflowing] for encoding in self._cutting.encode_batch_fast(texts)]
+
+    def _encode_one(self, text: Text) -> Encoding:
+        return self._cutting.encode(text) if isinstance(text, str) else self._cutting.encode(*text)
 
     def _pair_windows(self, text: Text) -> list[Encoding]:
         """Slide over the second text of a pair; the first stands in every window and may fill half of it."""
         if isinstance(text, str):
-            encoding = self._cutting.encode(text)
+            encoding = self._encode_one(text)
             return [encoding, *encoding.overflowing]
         first, second = (self._whole.encode(part, add_special_tokens=False) for part in text)
         first.truncate(self._room // 2)

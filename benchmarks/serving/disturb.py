@@ -1,0 +1,54 @@
+"""What happens to a server while it is under load: its model is replaced, one of its processes is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.serving.session import Session
+
+
+def replace(session: Session) -> dict[str, Any]:
+    """Load the model again from disk in the place of itself; return the status, and how long that took."""
+    begun = time.monotonic()
+    status, _ = session.server.ask("/v2/repository/models/model/load", "{}", seconds=120)
+    return {"act": "replace", "status": status, "seconds": time.monotonic() - begun}
+
+
+def kill(session: Session) -> dict[str, Any]:
+    """Kill one of the server's child processes, the one that was started last.
+
+    Nothing is killed where there is none: `bertie serve --workers 2` has them.
+    """
+    pids = session.server.pids()[1:]
+    if not pids:
+        return {"act": "kill", "pid": None}
+    os.kill(pids[-1], signal.SIGKILL)
+    return {"act": "kill", "pid": pids[-1], "of": len(pids)}
+
+
+@contextmanager
+def every(seconds: float, act: Callable[[], dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Do something at equal distances while the block runs; what came of it is in the list."""
+    over, done = threading.Event(), list[dict[str, Any]]()
+
+    def loop() -> None:
+        while not over.wait(seconds):
+            begun = time.monotonic()
+            try:
+                done.append({"at": begun} | act())
+            except OSError as error:
+                done.append({"at": begun, "failed": str(error)})
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        thread.join()
