@@ -16,13 +16,14 @@ from pathlib import Path
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError
+from bertie.serve.loops import run
 from bertie.serve.shares import Share
 
 
 def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
     """Hold the models, until SIGTERM. The port of gRPC, 0 for none, or an error is sent to `told` once it is known."""
     os.setpgrp()  # Ctrl-C would reach every process of a group; the supervisor ends them in order
-    asyncio.run(_models(shares, settings, path, told))
+    run(_models(shares, settings, path, told))
 
 
 async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
@@ -53,7 +54,7 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
 def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
     """Speak HTTP, until SIGTERM. A number is sent to `told` once requests can be answered."""
     os.setpgrp()
-    asyncio.run(_http(listener, settings, path, told))
+    run(_http(listener, settings, path, told))
 
 
 async def _http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
