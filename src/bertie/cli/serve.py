@@ -27,7 +27,7 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
     if not models and settings.model_store is None:
         raise UsageError("there is nothing to serve.", expected=SHAPES, hint="or give --model-store FOLDER")
     try:
-        from bertie.serve.operations import check  # noqa: PLC0415 - as the next ones
+        from bertie.serve.checks import check  # noqa: PLC0415 - as the next ones
 
         if settings.workers > 1:
             from bertie.serve.workers.supervisor import supervise as run  # noqa: PLC0415 - keeps --help fast
