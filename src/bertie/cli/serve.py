@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
             sys.stdout.flush()
         also = f", gRPC on port {grpc_port}" if grpc_port else ""
         voice.say(f"ready on {address}{also}; open it in a browser, or try")
-        key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
+        key = " -H 'Authorization: Bearer KEY'" if settings.api_keys or "BERTIE_API_KEYS" in os.environ else ""
         voice.say(f"  curl {address}/invocations{key} -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 
