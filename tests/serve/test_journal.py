@@ -178,10 +178,12 @@ def test_lines_of_others_are_cut_to_what_cannot_be_a_text() -> None:
     assert json.loads(line)["message"] == "never retrieved"
 
 
-@pytest.fixture(scope="module")
-def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=[1, 2])
+def server(
+    request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     flags: tuple[object, ...] = ("--log-format", "json", "--log-level", "debug", "--grpc-port", 0, "--max-texts", 5)
-    flags += ("--max-body-bytes", 2048, "--model-store", tmp_path_factory.mktemp("store"))
+    flags += ("--workers", request.param, "--max-body-bytes", 2048, "--model-store", tmp_path_factory.mktemp("store"))
     with running(tiny_bundle, tmp_path_factory.mktemp("server"), *flags) as made:
         yield made
 

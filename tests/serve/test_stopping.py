@@ -18,19 +18,24 @@ from tests.serve.process import running
 pytestmark = pytest.mark.slow
 
 
-def test_sigterm_is_a_clean_stop(tiny_bundle: Path, tmp_path: Path) -> None:
-    with running(tiny_bundle, tmp_path, "--quiet", "--grpc-port", "0") as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_is_a_clean_stop(tiny_bundle: Path, tmp_path: Path, workers: int) -> None:
+    with running(tiny_bundle, tmp_path, "--quiet", "--grpc-port", 0, "--workers", workers) as server:
         assert httpx.get(f"{server.url}/ping").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
     assert server.said() == ""
 
 
-def test_accepted_work_is_finished_and_new_work_refused_while_it_drains(tiny_bundle: Path, tmp_path: Path) -> None:
-    with running(tiny_bundle, tmp_path, "--quiet", "--drain-seconds", 2) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_accepted_work_is_finished_and_new_work_refused_while_it_drains(
+    tiny_bundle: Path, tmp_path: Path, workers: int
+) -> None:
+    with running(tiny_bundle, tmp_path, "--quiet", "--drain-seconds", 2, "--workers", workers) as server:
         asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         asking.request("POST", "/invocations", json.dumps(["where is my parcel " * 10] * 3000))
-        # Requests are read in order: that one is under way when this one is answered.
+        # One process reads requests in order: that one is under way when this one is answered.
+        time.sleep(0.5 * (workers - 1))
         assert httpx.get(f"{server.url}/ping").status_code == 200
         begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -27,7 +28,7 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
     if not models and settings.model_store is None:
         raise UsageError("there is nothing to serve.", expected=SHAPES, hint="or give --model-store FOLDER")
     try:
-        from bertie.serve.operations import check  # noqa: PLC0415 - as the next ones
+        from bertie.serve.checks import check  # noqa: PLC0415 - as the next ones
 
         if settings.workers > 1:
             from bertie.serve.workers.supervisor import supervise as run  # noqa: PLC0415 - keeps --help fast
@@ -47,7 +48,7 @@ def serve(settings: ServeSettings, models: Models = None, json: Json = False, qu
             sys.stdout.flush()
         also = f", gRPC on port {grpc_port}" if grpc_port else ""
         voice.say(f"ready on {address}{also}; open it in a browser, or try")
-        key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
+        key = " -H 'Authorization: Bearer KEY'" if settings.api_keys or "BERTIE_API_KEYS" in os.environ else ""
         voice.say(f"  curl {address}/invocations{key} -d '\"your text\"'")
         voice.say("stop with Ctrl-C")
 

@@ -13,13 +13,17 @@ import traceback
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertie.errors import BertieError
-from bertie.serve.scheduler import Answer
+
+if TYPE_CHECKING:
+    from bertie.serve.scheduler import (
+        Answer,  # its module needs the model's libraries, which a supervisor has no use for
+    )
 
 LOG = logging.getLogger("bertie.request")
 

@@ -14,7 +14,7 @@ from bertie.serve import traces
 from bertie.serve.connection import limited
 from bertie.serve.journal import Journal
 from bertie.serve.keys import Gate, Keys
-from bertie.serve.tls import Certificate, certificate
+from bertie.serve.tls import Certificate
 
 REQUEST_HEADERS = ["accept", "authorization", "content-type", "traceparent", "x-api-key", "x-request-id"]
 """What pages of other origins may send."""
@@ -26,14 +26,6 @@ OTHER_FILES = 256
 """Files that a server has open besides its connections, with room to spare."""
 
 LOG = logging.getLogger("bertie")
-
-
-def check(settings: ServeSettings) -> None:
-    """Raise UsageError for keys or a certificate that cannot be used, DependencyMissing for traces: before loading."""
-    Keys(settings.api_keys)
-    certificate(settings.tls_cert, settings.tls_key)
-    if settings.traces:
-        traces.need_sdk()
 
 
 def guard(app: FastAPI, settings: ServeSettings) -> None:
