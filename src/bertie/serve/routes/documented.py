@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+# At least one character that is none of those that str.strip takes away; \ufeff is a space in JavaScript's eyes alone.
+TEXT: dict[str, Any] = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85\ufeff]"}
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
+    "required": ["error"],
     "properties": {
         "error": {
             "type": "object",
@@ -46,6 +48,11 @@ def json(schema: dict[str, Any], examples: dict[str, Any] | None = None) -> dict
     if examples:
         content["examples"] = {name: {"value": value} for name, value in examples.items()}
     return {"application/json": content}
+
+
+def others(problem: dict[str, Any]) -> Responses:
+    """Return what FastAPI would else make up: each path has problems that need no line of their own, such as a 405."""
+    return {"4XX": {"description": "Another problem with the request", "content": json(problem)}}
 
 
 def list_of(items: dict[str, Any]) -> dict[str, Any]:

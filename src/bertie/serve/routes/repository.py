@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
 from bertie.serve.endpoint import Endpoint, read_body
 from bertie.serve.holder import Described
-from bertie.serve.routes.documented import PROBLEM, TEXT, Responses, json, list_of, takes
+from bertie.serve.routes.documented import PROBLEM, TEXT, Responses, json, list_of, others, takes
 from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
 from bertie.serve.routes.oip import as_problem
 from bertie.serve.routes.sagemaker import invocation
@@ -101,9 +101,11 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
 
 def repository(endpoint: Endpoint) -> APIRouter:
     """Return the routes of the repository extension."""
-    routes = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"])
+    routes = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"], responses=others(PROTOCOL_PROBLEM))
 
-    @routes.post("/index", summary="The models and their states", responses=_answers(INDEX, 503))
+    @routes.post(
+        "/index", summary="The models and their states", responses=_answers(INDEX, 503, problem=PROTOCOL_PROBLEM)
+    )
     @as_problem
     async def index() -> Response:
         endpoint.models.check()
@@ -125,7 +127,9 @@ def repository(endpoint: Endpoint) -> APIRouter:
         await endpoint.models.load(model, shares, pinned=False)
         return _json({})
 
-    @routes.post("/models/{model}/unload", summary="Unload a model", responses=_answers(None, 404, 503))
+    unloaded = _answers(None, 404, 503, problem=PROTOCOL_PROBLEM)
+
+    @routes.post("/models/{model}/unload", summary="Unload a model", responses=unloaded)
     @as_problem
     async def unload(model: str) -> Response:
         endpoint.models.check()
