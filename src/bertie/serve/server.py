@@ -18,6 +18,7 @@ from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.limits import GRACE_SECONDS, bind
 from bertie.serve.models import Models
+from bertie.serve.protocol import Protocol
 from bertie.serve.shares import Share, parse
 
 
@@ -63,7 +64,9 @@ class Server(uvicorn.Server):
 
     def __init__(self, endpoint: Endpoint) -> None:
         app = make_app(endpoint)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+        config = uvicorn.Config(
+            app, http=Protocol, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+        )
         super().__init__(config)
         self._models = endpoint.models
 
