@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded
@@ -13,7 +16,8 @@ from bertie.serve.journal import note_error
 from bertie.serve.metrics import CONTENT_TYPE
 from bertie.serve.operations import enclose, guard
 from bertie.serve.routes import hub, oip, page, repository, sagemaker, tei
-from bertie.serve.wire.exchange import write_error
+from bertie.serve.routes.documented import PROBLEM, others
+from bertie.serve.wire.exchange import dump, write_error
 from bertie.version import __version__
 
 
@@ -24,6 +28,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         version=__version__,
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
+        responses=others(PROBLEM),
     )
     models = (oip.router, repository.repository, repository.multi_model, hub.router)
     for router in (page.router, sagemaker.router, tei.router, *models):
@@ -32,6 +37,14 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     @app.exception_handler(BertieError)
     async def explain(_: Request, error: Exception) -> Response:
         return explained(error)
+
+    @app.exception_handler(HTTPException)
+    async def refuse(_: Request, error: Exception) -> Response:
+        # No such path, or no such method there. FastAPI raises these, and they are not worth a class each.
+        status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
+        known = HTTPStatus(status)
+        body = {"error": {"code": known.phrase.title().replace(" ", ""), "message": f"{known.description}."}}
+        return Response(dump(body), status, headers, media_type="application/json")
 
     @app.get("/metrics", summary="For Prometheus", response_class=Response, tags=["operations"])
     async def metrics() -> Response:

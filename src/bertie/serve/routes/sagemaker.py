@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from bertie.sagemaker import execution_parameters
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.routes.documented import TEXT, json, list_of, responses, takes
+from bertie.serve.routes.documented import PROBLEM, TEXT, json, list_of, responses, takes
 from bertie.serve.wire import attributes
 from bertie.serve.wire.invocations import read
 
@@ -80,7 +80,10 @@ def router(endpoint: Endpoint) -> APIRouter:
         "/ping",
         summary="Whether the model is loaded, warmed and has passed its probe",
         response_class=Response,
-        responses={200: {"description": "Ready"}, 503: {"description": "Loading, or shutting down"}},
+        responses={
+            200: {"description": "Ready"},
+            503: {"description": "Loading, or shutting down", "content": json(PROBLEM)},
+        },
     )
     async def ping() -> Response:
         endpoint.models.check()
@@ -105,11 +108,9 @@ def invocation(**others: str) -> dict[str, Any]:
     """Return what is to be said of a path that takes all that /invocations takes; `others` as for `responses`."""
     answers = {"anyOf": [ANSWER, list_of(ANSWER), list_of(SCORE), list_of(list_of(SCORE))]}
     others |= {"s406": "No kind of answer that the client takes", "s415": "A content type that is not known here"}
-    return {
-        "response_class": Response,
-        "responses": responses(answers, None, **others),
-        "openapi_extra": takes(CONTENT),
-    }
+    told = responses(answers, None, **others)
+    told[200]["content"] |= {kind: {"schema": {"type": "string"}} for kind in ("application/jsonlines", "text/csv")}
+    return {"response_class": Response, "responses": told, "openapi_extra": takes(CONTENT)}
 
 
 async def invoke(endpoint: Endpoint, request: Request, model: str | None = None) -> Response:

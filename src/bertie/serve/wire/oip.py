@@ -13,7 +13,7 @@ from typing import Any
 
 from bertie.errors import ModelUnknown, RequestError, RequestInvalid
 from bertie.serve.wire.exchange import BINARY, Ask, Found, Limits, Reply, checked, dump, parse, utf8
-from bertie.tokens import Text
+from bertie.tokens import Text, refuse_broken
 
 SHAPES = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a text", "another"]}]}'
 OUTPUTS = ("label", "score", "probabilities", "logits")
@@ -145,6 +145,7 @@ def _count(shape: Any) -> int:
 def _writer(model: str, identity: Any, asked: dict[str, bool]) -> Callable[[Found], Reply]:
     if not isinstance(identity, str | None):
         raise RequestInvalid("the id is no string.", expected='"id": "7"')
+    refuse_broken(identity or "")
 
     def write(found: Found) -> Reply:
         outputs, rest = [], b""
