@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
 from bertie.serve.endpoint import Endpoint, read_body
 from bertie.serve.holder import Described
-from bertie.serve.routes.documented import TEXT, answers, json, list_of, takes
+from bertie.serve.routes.documented import TEXT, answers, json, list_of, others, takes
 from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
 from bertie.serve.routes.oip import as_problem
 from bertie.serve.routes.sagemaker import invocation
