@@ -36,14 +36,15 @@ def serve(record: dict[str, Any]) -> str:
 
 `python -m benchmarks.serve --data cola_public_1.1.zip --work FOLDER`. One model, the default base trained on CoLA; each
 server a process in an environment of its own, asked for single development texts over HTTP on the same machine, which
-makes the load too. Alone: evenly spaced, one at a time. Requests/s: the highest rate of a Poisson process for which 99 %
-of the answers come within 50 ms and at most one in a thousand is refused, found by bisection and confirmed by a longer
-run. Times count from when a request was due. Medians over {record["options"].get("rounds", 1)} rounds.
+makes the load too. Alone: evenly spaced, one at a time. Requests/s: the highest rate of a Poisson process for which
+99 % of the answers come within 50 ms and at most one in a thousand is refused, found by bisection and confirmed by a
+longer run. Times count from when a request was due. Medians over {record["options"].get("rounds", 1)} rounds.
 
 {table(head, rows)}
 
 The runtime by itself, without a server, takes {paced:.2f} ms for texts at the same distances (p50), and scores
-{texts:,.0f} texts/s in batches with nothing else to do: the ceiling.{_goals(goals)}
+{texts:,.0f} texts/s in batches with nothing else to do: the ceiling.
+{_goals(goals)}
 {chr(10).join(["", *absent, ""]) if absent else ""}{_overload(over) if over else ""}
 {machine(record)}
 """
@@ -52,10 +53,11 @@ The runtime by itself, without a server, takes {paced:.2f} ms for texts at the s
 def _goals(goals: dict[str, Any]) -> str:
     if not goals:
         return ""
-    peer = f", {goals['times_best_peer']:.2f} times as many as {goals['best_peer']}" if goals["times_best_peer"] else ""
+    times, peer = goals["times_best_peer"], goals["best_peer"]
+    more = f" It bears {times:.2f} times as many requests as {peer}." if times else ""
     return (
-        f" {OURS}'s server adds {goals['added_ms']:.2f} ms{peer}, and reaches"
-        f" {100 * goals['share_of_ceiling']:.0f} % of the ceiling."
+        f"{OURS}'s server adds {goals['added_ms']:.2f} ms, and reaches {100 * goals['share_of_ceiling']:.0f} % of the "
+        f"ceiling.{more}"
     )
 
 

@@ -42,5 +42,5 @@ class Direct:
 def routes_of(routers: Sequence[APIRouter], *paths: str) -> dict[str, APIRoute]:
     """Return the routes that take POST at some paths, by path; their functions take the request alone."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    found = {route.path: route for route in routes if "POST" in route.methods}
+    found = {route.path: route for route in routes if "POST" in (route.methods or ())}
     return {path: found[path] for path in paths}
