@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded
+from bertie.serve.direct import Direct, routes_of
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
 from bertie.serve.journal import note_error
@@ -31,8 +32,9 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         responses=others(PROBLEM),
     )
     models = (oip.router, repository.repository, repository.multi_model, hub.router)
-    for router in (page.router, sagemaker.router, tei.router, *models):
-        app.include_router(router(endpoint))
+    routers = [router(endpoint) for router in (page.router, sagemaker.router, tei.router, *models)]
+    for router in routers:
+        app.include_router(router)
 
     @app.exception_handler(BertieError)
     async def explain(_: Request, error: Exception) -> Response:
@@ -50,6 +52,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def metrics() -> Response:
         return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
+    app.add_middleware(Direct, routes=routes_of(routers, "/invocations", "/predict"), explain=explained)
     guard(app, endpoint.settings)
     app.add_middleware(Watch, models=endpoint.models)
     enclose(app, endpoint.settings)

@@ -20,7 +20,7 @@ from bertie.serve import logs
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.limits import GRACE_SECONDS, address, bind
-from bertie.serve.loops import run
+from bertie.serve.loop import run
 from bertie.serve.models import Models
 from bertie.serve.operations import allow_connections, uvicorn_options
 from bertie.serve.shares import Share, parse

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError
-from bertie.serve.loops import run
+from bertie.serve.loop import run
 from bertie.serve.shares import Share
 
 
