@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from anyio import to_thread
 from fastapi import Request, Response
 
 from bertie.config import ServeSettings
@@ -14,6 +15,9 @@ from bertie.serve.holder import Holder
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
+
+INLINE_BYTES = 2**16
+"""Bodies up to this size are read at once, in a few milliseconds at most; larger ones must not hold up all others."""
 
 
 class Endpoint:
@@ -39,7 +43,8 @@ class Endpoint:
                 f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
             ) from None
         async with self.models.lease(model) as held:
-            ask = read(body, Limits(held.pairs, self.settings.max_texts, self.settings.max_characters))
+            limits = Limits(held.pairs, self.settings.max_texts, self.settings.max_characters)
+            ask = read(body, limits) if len(body) <= INLINE_BYTES else await to_thread.run_sync(read, body, limits)
             answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
         reply = ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels))
         timing = ", ".join(f"{phase};dur={1e3 * seconds:.3f}" for phase, seconds in answer.phases.items())
