@@ -198,9 +198,7 @@ class ServeSettings(Settings):
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
     max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")
     default_accept: str = Field("", description="Kind of answer where a request to /invocations names none.")
-    name: str = Field(
-        "model", pattern=r"^[A-Za-z0-9._-]+$", description="The name of a model that is given without one."
-    )
+    name: str = Field("model", pattern=r"^[A-Za-z0-9._-]+$", description="Name of a model that is given without one.")
     model_store: Path | None = Field(
         None,
         description="Folder whose bundles may be loaded and unloaded over HTTP, as SageMaker's multi-model API does.",
@@ -210,9 +208,7 @@ class ServeSettings(Settings):
         ge=0,
         description="Memory for models; of those loaded over HTTP the least recently used make room. 0: no limit.",
     )
-    watch_seconds: float = Field(
-        0.0, ge=0, description="How often to look whether a bundle was replaced on disk; 0: never."
-    )
+    watch_seconds: float = Field(0.0, ge=0, description="How often to look for bundles replaced on disk; 0: never.")
     timeout_seconds: float = Field(30.0, gt=0, description="Time for an answer; 504 after that.")
     queue_seconds: float = Field(
         0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."

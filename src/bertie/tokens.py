@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from bertie.cut import Cutter
 from bertie.errors import BundleDamaged, RequestInvalid, UsageError
 
 Text: TypeAlias = str | tuple[str, str]
 """One text, or a pair of them."""
 
+CHARACTERS = 8
+"""Characters for each token that is read, to begin with, of a text that is longer than that."""
 CHUNK = 4096
 CHUNK_CHARACTERS = 2_000_000
 """Texts, and characters, that go to the tokenizer at once: enough for all cores, little enough to keep memory flat."""
@@ -81,6 +84,8 @@ class TextEncoder:
                 expected="at least 8 tokens, and at most half of them shared",
                 hint="raise --max-tokens or lower --overlap",
             )
+        self._cutter = Cutter(tokenizer)
+        self._most = limits.max_windows if limits.long == "windows" else 1
         # Two copies, because cutting is a state of the tokenizer and threads share it.
         self._whole = _copy(tokenizer)
         self._whole.no_truncation()
@@ -113,17 +118,33 @@ class TextEncoder:
         return np.asarray(counts, dtype=np.int64)
 
     def _windows(self, texts: list[Text]) -> list[list[Encoding]]:
-        """Return the windows of each text, all of them, however many."""
+        """Return the windows of each text; of a long one more than are read, but perhaps not all."""
         for text in texts:
             refuse_broken(text)
         if self.limits.long == "windows" and any(isinstance(text, tuple) for text in texts):
             return [self._pair_windows(text) for text in texts]
-        if len(texts) == 1:
-            # A batch would let go of the interpreter; where another thread takes it, having it back takes longer than
-            # one text does.
-            encoding = self._encode_one(texts[0])
-            return [[encoding, *encoding.overflowing]]
-        return [[encoding, *encoding.overflowing] for encoding in self._cutting.encode_batch_fast(texts)]
+        size = CHARACTERS * self.limits.max_tokens * (self._most + 1)
+        starts = [text if isinstance(text, tuple) else self._cutter.cut(text, size) for text in texts]
+        # A batch would let go of the interpreter; where another thread takes it, having it back takes longer than one
+        # text does.
+        one = len(starts) == 1
+        encodings = [self._encode_one(starts[0])] if one else self._cutting.encode_batch_fast(starts)
+        windows = [[encoding, *encoding.overflowing] for encoding in encodings]
+        for place, (text, start) in enumerate(zip(texts, starts, strict=True)):
+            # Only a start with more windows than are read says all of its text.
+            if start != text and len(windows[place]) <= self._most:
+                windows[place] = self._longer(str(text), 8 * size)
+        return windows
+
+    def _longer(self, text: str, size: int) -> list[Encoding]:
+        """Return the windows of a text whose start was too short, or as many as are read and one."""
+        while True:
+            start = self._cutter.cut(text, size)
+            encoding = self._encode_one(start)
+            windows = [encoding, *encoding.overflowing]
+            if len(windows) > self._most or start == text:
+                return windows
+            size *= 8
 
     def _encode_one(self, text: Text) -> Encoding:
         return self._cutting.encode(text) if isinstance(text, str) else self._cutting.encode(*text)
@@ -141,7 +162,7 @@ class TextEncoder:
         return [self._whole.post_process(first, part) for part in parts]
 
     def _flatten(self, texts: list[list[Encoding]]) -> Tokens:
-        most = self.limits.max_windows if self.limits.long == "windows" else 1
+        most = self._most
         windows = [window for windows in texts for window in windows[:most]]
         counts = [min(len(windows), most) for windows in texts]
         lengths = [len(window) for window in windows]

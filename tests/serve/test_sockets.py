@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -306,6 +307,28 @@ def test_an_immense_text_is_refused_at_once_and_others_wait_for_nothing(server: 
     assert (answer.status_code, answer.json()["error"]["expected"]) == (413, "at most 1000000")
     assert server.memory - before < 120 * 2**20
     server.check()
+
+
+def test_large_bodies_do_not_hold_up_others(server: Running) -> None:
+    bodies = {"application/jsonlines": b'"a"\n', "text/csv": b"a\n", "text/plain": b"a\n"}
+    waits: list[float] = []
+
+    async def main() -> None:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+            large = [
+                client.post("/invocations", content=line * (10**7 // len(line)), headers={"content-type": kind})
+                for kind, line in bodies.items()
+            ]
+            reading = asyncio.gather(*large)
+            while not reading.done():
+                begun = time.monotonic()
+                assert (await client.get("/ping")).status_code == 200
+                waits.append(time.monotonic() - begun)
+            assert {answer.status_code for answer in await reading} == {413}
+
+    asyncio.run(main())
+    assert waits
+    assert max(waits) < 2  # which is when SageMaker calls a server ill
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from anyio import to_thread
 from fastapi import Request, Response
 
 from bertie.config import ServeSettings
@@ -18,6 +19,9 @@ Result = TypeVar("Result")
 
 WATCH_AFTER = 0.05
 """Seconds that an answer takes before it is looked whether the client still waits for it."""
+
+INLINE_BYTES = 2**16
+"""Bodies up to this size are read at once, in a few milliseconds at most; larger ones must not hold up all others."""
 
 
 class Endpoint:
@@ -47,7 +51,8 @@ class Endpoint:
         self.models.find(model)
         body = await self.body(request)
         async with self.models.lease(model) as held:
-            ask = read(body, Limits(held.pairs, self.settings.max_texts, self.settings.max_characters))
+            limits = Limits(held.pairs, self.settings.max_texts, self.settings.max_characters)
+            ask = read(body, limits) if len(body) <= INLINE_BYTES else await to_thread.run_sync(read, body, limits)
             answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
         note_answer(answer, len(ask.texts))
         reply = ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels))

@@ -228,3 +228,27 @@ def test_an_error_never_repeats_the_users_text(text: str) -> None:
 def test_answers_are_one_object_or_a_list() -> None:
     assert json.loads(answer("a")[0]) == {"label": "é", "score": 0.75, "scores": PROBABILITIES}
     assert len(json.loads(answer(["a", "b"])[0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/jsonlines", b"nope\n" * 6),
+        ("text/plain", b"\n" * 6),
+        ("application/json", b"[1, 2, 3, 4, 5, 6]"),
+        ("text/csv", b"a\n" * 7 + b'"never closed'),
+    ],
+)
+def test_too_many_texts_are_refused_before_they_are_looked_at(kind: str, body: bytes) -> None:
+    with pytest.raises(RequestTooLarge, match=r"holds [67] texts"):
+        invocations.read(body, kind, "", Limits(pairs=False, max_texts=5))
+    with pytest.raises((RequestError, RequestInvalid)) as caught:
+        invocations.read(body, kind, "", Limits(pairs=False, max_texts=50))
+    assert caught.value.http_status in {400, 422}
+
+
+def test_as_many_texts_as_there_may_be_are_read() -> None:
+    for body in (b"a\n" * 5, b"text\n" + b"a\n" * 5):
+        assert len(invocations.read(body, "text/csv", "", Limits(pairs=False, max_texts=5)).texts) == 5
+    with pytest.raises(RequestTooLarge):
+        invocations.read(b"text\n" + b"a\n" * 6, "text/csv", "", Limits(pairs=False, max_texts=5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Limits:
     """Length of one text."""
 
 
-def parse(body: bytes, shapes: str) -> Any:
+def parse(body: bytes | str, shapes: str) -> Any:
     """Return the value of a JSON body. Raises RequestError, without a word of the body: bodies are users' texts."""
     if not body.strip():
         raise RequestError("the request is empty.", expected=f"JSON: {shapes}")
@@ -86,12 +86,7 @@ def checked(texts: list[Text], limits: Limits, shapes: str) -> list[Text]:
     """Return the texts. Raises RequestInvalid where there is none or one is empty, RequestTooLarge beyond a limit."""
     if not texts:
         raise RequestInvalid("the request holds no text.", expected=shapes)
-    if len(texts) > limits.max_texts:
-        raise RequestTooLarge(
-            f"the request holds {len(texts)} texts.",
-            expected=f"at most {limits.max_texts}",
-            hint="send several requests",
-        )
+    refuse_many(texts, limits)
     for place, text in enumerate(texts):
         for part in (text,) if isinstance(text, str) else text:
             if len(part) > limits.max_characters:
@@ -103,6 +98,16 @@ def checked(texts: list[Text], limits: Limits, shapes: str) -> list[Text]:
             if not part.strip():
                 raise RequestInvalid(f"text {place} is empty.", expected="at least one character that is no space")
     return texts
+
+
+def refuse_many(values: Sized, limits: Limits) -> None:
+    """Raise RequestTooLarge where there are more than a request may hold; called before each of them is looked at."""
+    if len(values) > limits.max_texts:
+        raise RequestTooLarge(
+            f"the request holds {len(values)} texts.",
+            expected=f"at most {limits.max_texts}",
+            hint="send several requests",
+        )
 
 
 def text_of(value: Any, limits: Limits, where: str, shapes: str) -> Text:

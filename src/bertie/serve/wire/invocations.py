@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bertie.errors import RequestError, RequestInvalid, RequestUnacceptable, RequestUnsupported
 from bertie.serve.wire import attributes
-from bertie.serve.wire.exchange import JSON, Ask, Found, Limits, Reply, checked, decoded, dump, parse, text_of
+from bertie.serve.wire.exchange import (
+    JSON,
+    Ask,
+    Found,
+    Limits,
+    Reply,
+    checked,
+    decoded,
+    dump,
+    parse,
+    refuse_many,
+    text_of,
+)
 from bertie.tokens import Text
 
 SHAPES = '"text", ["text", ...], {"text": "..."} or {"inputs": ...}'
@@ -86,6 +99,7 @@ def _json(body: bytes, limits: Limits) -> _Given:
     if hugging:
         value, parameters = value["inputs"], value.get("parameters")
     if isinstance(value, list):
+        refuse_many(value, limits)
         texts = [text_of(item, limits, f"text {place}", SHAPES) for place, item in enumerate(value)]
         return _Given(texts, parameters=parameters)
     # The Hugging Face toolkit answers with a list, also where `inputs` is one text.
@@ -93,9 +107,10 @@ def _json(body: bytes, limits: Limits) -> _Given:
 
 
 def _lines(body: bytes, limits: Limits) -> _Given:
-    texts = []
-    for number, line in enumerate(_split(body), 1):
-        value = parse(line.encode(), 'a JSON value on each line: "text" or {"text": "..."}')
+    texts, lines = [], _split(body)
+    refuse_many(lines, limits)
+    for number, line in enumerate(lines, 1):
+        value = parse(line, 'a JSON value on each line: "text" or {"text": "..."}')
         if isinstance(value, dict) and "inputs" in value:
             value = value["inputs"]
         texts.append(text_of(value, limits, f"line {number}", '"text", {"text": "..."} or {"inputs": "..."}'))
@@ -112,7 +127,9 @@ def _csv(body: bytes, limits: Limits) -> _Given:
     # A limit of the whole process, which is below what a text may have; no field is larger than the body.
     csv.field_size_limit(max(csv.field_size_limit(), len(body)))
     try:
-        rows = [row for row in csv.reader(io.StringIO(decoded(body), newline=""), strict=True) if row]
+        reader = csv.reader(io.StringIO(decoded(body), newline=""), strict=True)
+        # A header, and one more than there may be.
+        rows = list(itertools.islice((row for row in reader if row), limits.max_texts + 2))
     except csv.Error:
         raise RequestError("the body is not CSV.", expected="a quote that begins a field also ends it") from None
     names = [name.strip().lower() for name in rows[0]] if rows else []

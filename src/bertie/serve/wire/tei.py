@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bertie.errors import RequestInvalid
-from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse
+from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse, refuse_many
 from bertie.tokens import Text
 
 SHAPES = '{"inputs": "text"}, {"inputs": ["text", "its pair"]} or {"inputs": [["text"], ["text", "its pair"], ...]}'
@@ -26,6 +26,8 @@ def read(body: bytes, limits: Limits) -> Ask:
         raise RequestInvalid("raw_scores is neither true nor false.", expected="true for logits")
     inputs = value["inputs"]
     several = isinstance(inputs, list) and bool(inputs) and all(isinstance(one, list) for one in inputs)
+    if several:
+        refuse_many(inputs, limits)
     texts = [_text(one, limits) for one in (inputs if several else [inputs])]
     return Ask(checked(texts, limits, SHAPES), _writer(raw=raw, several=several))
 
