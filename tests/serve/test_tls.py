@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import socket
@@ -107,6 +108,30 @@ def test_old_versions_of_tls_are_refused(tiny_bundle: Path, tmp_path: Path) -> N
             )
             assert ("BEGIN CERTIFICATE" in done.stdout) is accepted, (version, done.stderr[-500:])
     assert server.said() == ""
+
+
+@pytest.mark.slow
+def test_handshakes_that_never_end_are_cut_and_others_answered_meanwhile(tiny_bundle: Path, tmp_path: Path) -> None:
+    pair = make(tmp_path / "one")
+    flags = ("--tls-cert", pair.cert, "--tls-key", pair.key, "--header-seconds", 1)
+    with running(tiny_bundle, tmp_path, *flags) as server, httpx.Client(verify=trusting(pair.cert)) as client:
+        begun = time.monotonic()
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(50)]
+        for one in slow[:25]:
+            one.sendall(b"\x16\x03\x01\x02\x00")  # the beginning of a client's first words
+        assert client.post(f"{server.url}/invocations", json="i love it").status_code == 200
+        for one in slow:
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(100) == b""
+            one.close()
+        assert 0.9 < time.monotonic() - begun < 5
+        # One that is through it, and then says nothing, has no more time than one without TLS.
+        with (
+            socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain,
+            trusting(pair.cert).wrap_socket(plain, server_hostname="127.0.0.1") as silent,
+        ):
+            assert silent.recv(100) == b""
+    assert "Traceback" not in server.said()
 
 
 def test_files_that_are_no_pair_are_named(tmp_path: Path) -> None:

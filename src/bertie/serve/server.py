@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -76,7 +77,26 @@ class Server(uvicorn.Server):
         config.load()
         config.ssl = certified.context if certified else None
         super().__init__(config)
-        self._models, self._drain_seconds = endpoint.models, settings.drain_seconds
+        self._models, self._settings = endpoint.models, settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen. With TLS a handshake has the time of a request's head; uvicorn leaves it a minute."""
+        if self.config.ssl is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        connection = functools.partial(
+            made, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        loop, limit = asyncio.get_running_loop(), self._settings.header_seconds
+        self.servers = [
+            await loop.create_server(
+                connection, sock=one, backlog=self.config.backlog, ssl=self.config.ssl, ssl_handshake_timeout=limit
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop. SIGTERM is how a server is stopped well, and leads to exit code 0: uvicorn must not raise it again."""
@@ -90,7 +110,7 @@ class Server(uvicorn.Server):
         """Refuse what is new, with an answer for as long as somebody may not know yet, and wait for the rest."""
         self._models.closing = True
         if not self.force_exit:
-            await asyncio.sleep(self._drain_seconds)
+            await asyncio.sleep(self._settings.drain_seconds)
         await super().shutdown(sockets)
 
 
