@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.tables.inference import infer
+from benchmarks.tables.serving import lasting, serve
 from benchmarks.tables.training import defaults, demo, distill, million_rows, train
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,8 @@ are noisy: compare the rows of one table, which come from one run, and quote rat
 SECTIONS = {
     "train": train,
     "infer": infer,
+    "serve": serve,
+    **dict.fromkeys(("serve_overload", "serve_soak", "serve_replace", "serve_kill"), lasting),
     "distill": distill,
     "defaults": defaults,
     "demo": demo,

@@ -84,15 +84,17 @@ def chosen(scores: Array, decision: Decision) -> NDArray[np.bool_]:
 
 def predictions(scores: Array, decision: Decision) -> list[Prediction]:
     """Return one Prediction for each row of probabilities."""
+    if decision.kind == "single-label":
+        # Lists, because argmax lets go of the interpreter, which in a server the model's thread then takes.
+        rows = [(row, max(row)) for row in scores.tolist()]
+        labels = decision.labels
+        return [Prediction(labels[row.index(best)], best, dict(zip(labels, row, strict=True))) for row, best in rows]
     picked = chosen(scores, decision)
-    return [_prediction(row, mask, decision) for row, mask in zip(scores, picked, strict=True)]
+    return [_several(row, mask, decision) for row, mask in zip(scores, picked, strict=True)]
 
 
-def _prediction(row: Array, mask: NDArray[np.bool_], decision: Decision) -> Prediction:
+def _several(row: Array, mask: NDArray[np.bool_], decision: Decision) -> Prediction:
     scores = dict(zip(decision.labels, row.tolist(), strict=True))
     order = np.argsort(-row, kind="stable")
-    if decision.kind == "single-label":
-        best = decision.labels[order[0]]
-        return Prediction(best, scores[best], scores)
     over = tuple(decision.labels[index] for index in order if mask[index])
     return Prediction(over[0] if over else None, scores[over[0]] if over else float(row.max()), scores, over)

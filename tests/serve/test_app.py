@@ -5,16 +5,18 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 import bertie
 from bertie.config import ServeSettings
-from bertie.errors import Overloaded
+from bertie.errors import ClientLeft, Overloaded
 from bertie.serve.app import make_app
 from bertie.serve.batching import Waiting
-from bertie.serve.endpoint import Endpoint
+from bertie.serve.endpoint import WATCH_AFTER, Endpoint, while_connected
 from bertie.serve.models import Models
 from bertie.serve.scheduler import Scheduler
 from bertie.serve.server import app_for, endpoint_for
@@ -197,3 +199,38 @@ async def test_the_open_inference_protocol(client: httpx.AsyncClient, classifier
 async def test_text_embeddings_inference(client: httpx.AsyncClient, classifier: bertie.Classifier) -> None:
     (best, _) = (await client.post("/predict", json={"inputs": "i love it"})).json()
     assert best["label"] == classifier.predict(["i love it"])[0].label
+
+
+async def test_a_client_that_leaves_cancels_what_it_waited_for() -> None:
+    leave, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(20)
+        finally:
+            cancelled.set()
+
+    waiting = asyncio.create_task(while_connected(Request({"type": "http"}, receive), work()))
+    await asyncio.sleep(2 * WATCH_AFTER)
+    assert not waiting.done()
+    leave.set()
+    with pytest.raises(ClientLeft):
+        await asyncio.wait_for(waiting, 10)
+    assert cancelled.is_set()
+
+
+async def test_a_server_that_is_stopped_does_not_say_that_the_client_has_left() -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(20)
+        return {}
+
+    for seconds in (0.0, 2 * WATCH_AFTER):
+        waiting = asyncio.create_task(while_connected(Request({"type": "http"}, receive), asyncio.sleep(20)))
+        await asyncio.sleep(seconds)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

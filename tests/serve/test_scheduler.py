@@ -174,3 +174,43 @@ async def test_closing_answers_what_was_accepted_and_nothing_else(scheduler: Sch
     with pytest.raises(NotReady):
         await scheduler.classify(["ok"], timeout=1)
     assert issubclass(NotReady, BertieError)
+
+
+async def test_what_finds_too_much_waiting_is_refused_before_it_is_tokenized(
+    classifier: bertie.Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(classifier)
+    scheduler = Scheduler(held, batch_tokens=8, queue_seconds=1e-9)  # type: ignore[arg-type]  # all that is used is there
+    held.running.clear()
+    first = await busy(scheduler, held)
+    second = asyncio.create_task(scheduler.classify(["the parcel is late " * 3], timeout=30))
+    await asyncio.sleep(0.05)
+    tokenized: list[object] = []
+    monkeypatch.setattr(held, "encode", tokenized.append, raising=False)
+    with pytest.raises(Overloaded):
+        await scheduler.classify(["ok"], timeout=30)
+    assert tokenized == []
+    held.go.set()
+    await asyncio.gather(first, second)
+    scheduler.close()
+
+
+async def test_who_waits_for_one_batch_is_woken_at_once(
+    scheduler: Scheduler, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, woken = asyncio.get_running_loop(), 0
+    wake = loop.call_soon_threadsafe
+
+    def counted(*arguments: Any, **others: Any) -> Any:
+        nonlocal woken
+        woken += threading.current_thread().name == "bertie-model"
+        return wake(*arguments, **others)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    first = await busy(scheduler, held)
+    others = [asyncio.create_task(scheduler.classify(["i love it"], timeout=30)) for _ in range(9)]
+    await asyncio.sleep(0.05)
+    held.go.set()
+    await asyncio.gather(first, *others)
+    assert [rows for rows, _ in held.calls] == [1, 9]
+    assert woken == 2

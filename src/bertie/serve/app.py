@@ -7,6 +7,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bertie.errors import BertieError, NotReady, Overloaded
+from bertie.serve.direct import Direct, routes_of
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
 from bertie.serve.metrics import CONTENT_TYPE
@@ -24,8 +25,9 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         redoc_url=None,
     )
     contracts = (page.router, sagemaker.router, tei.router, repository.repository, oip.router, repository.multi_model)
-    for router in contracts:
-        app.include_router(router(endpoint))
+    routers = [router(endpoint) for router in contracts]
+    for router in routers:
+        app.include_router(router)
 
     @app.exception_handler(BertieError)
     async def explain(_: Request, error: Exception) -> Response:
@@ -35,6 +37,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def metrics() -> Response:
         return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
+    app.add_middleware(Direct, routes=routes_of(routers, "/invocations", "/predict"), explain=explained)
     app.add_middleware(Watch, models=endpoint.models)
     return app
 

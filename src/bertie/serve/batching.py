@@ -113,14 +113,18 @@ class Waiting:
         """Tokens that wait."""
 
     def put(self, job: Job, *, room: float) -> None:
-        """Let a job wait. Raises Overloaded if more than `room` tokens would; where nothing waits, any job may."""
-        if self.jobs and self.tokens + job.size > room:
+        """Let a job wait. Raises Overloaded as `check` does."""
+        self.check(job.size, room=room)
+        self.jobs.append(job)
+        self.tokens += job.size
+
+    def check(self, size: int, *, room: float) -> None:
+        """Raise Overloaded if with so many tokens more than `room` would wait; where nothing waits, any job may."""
+        if self.jobs and self.tokens + size > room:
             raise Overloaded(
                 f"{self.tokens} tokens wait already, which is as much as can be answered in time.",
                 hint="try again after the seconds in Retry-After, or start more servers",
             )
-        self.jobs.append(job)
-        self.tokens += job.size
 
     def take(self, now: float) -> Batch | None:
         """Return the next batch, nothing if nothing waits. Jobs that nobody waits for any more are left out."""

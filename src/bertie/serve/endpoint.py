@@ -15,6 +15,9 @@ from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
 
+WATCH_AFTER = 0.05
+"""Seconds that an answer takes before it is looked whether the client still waits for it."""
+
 
 class Endpoint:
     """Answers with the models of a server."""
@@ -53,20 +56,28 @@ class Endpoint:
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """Return what some work returns; where the client leaves before that, cancel the work and raise ClientLeft."""
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if task is not None:
+            task.cancel()
+
+    # Most answers are there before a task that waits for the client to leave would have paid.
+    timer = loop.call_later(WATCH_AFTER, lambda: watching.append(asyncio.ensure_future(watch())))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft("the client has left.")
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if task is None or not (watching and watching[0].done()):
+            raise
+        task.uncancel()
+        raise ClientLeft("the client has left.") from None
     finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        timer.cancel()
+        for one in watching:
+            one.cancel()
 
 
 async def read_body(request: Request, most: int) -> bytes:

@@ -70,6 +70,8 @@ class Scheduler:
         self._waiting = Waiting(batch_tokens=batch_tokens)
         self._changed = threading.Condition()
         self._stopped = False
+        self._told: list[asyncio.Future[bool]] = []
+        """Whom the model's thread has an answer for, and has not woken yet."""
         self._thread = threading.Thread(target=self._work, name="bertie-model", daemon=True)
         self._thread.start()
 
@@ -88,6 +90,11 @@ class Scheduler:
         """How long what waits now will take."""
         return self.tokens / self.rate
 
+    @property
+    def _room(self) -> float:
+        """Tokens that may wait."""
+        return max(self.rate * self._queue_seconds, self._waiting.batch_tokens)
+
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Return what the texts are scored.
 
@@ -95,25 +102,27 @@ class Scheduler:
         seconds. Where the caller is cancelled, the windows that still wait are not computed.
         """
         begun = self._clock()
+        # Before the work of tokenizing: a server that has too much to do must refuse at little cost.
+        self._waiting.check(len(texts), room=self._room)
         tokens = await self._encoded(texts)
         encoded = self._clock()
         loop = asyncio.get_running_loop()
-        answered = loop.create_future()
+        answered: asyncio.Future[bool] = loop.create_future()
         logits = np.empty((len(tokens.rows), len(self.classifier.labels)), dtype=np.float32)
-        job = Job(tokens, logits, begun + timeout, lambda: _tell(loop, answered))
+        job = Job(tokens, logits, begun + timeout, lambda: self._told.append(answered))
         with self._changed:
             if self._stopped:
                 raise NotReady("the server is shutting down.", hint="send the request to another one")
-            self._waiting.put(job, room=max(self.rate * self._queue_seconds, self._waiting.batch_tokens))
+            self._waiting.put(job, room=self._room)
             self._changed.notify()
+        timer = loop.call_later(max(0.0, job.deadline - self._clock()), _settle, answered, False)
         try:
-            async with asyncio.timeout(max(0.0, job.deadline - self._clock())):
-                await answered
-        except TimeoutError:
-            raise DeadlinePassed(
-                f"the answer was not ready within {timeout:g} seconds.", hint="send fewer texts, or later"
-            ) from None
+            if not await answered:
+                raise DeadlinePassed(
+                    f"the answer was not ready within {timeout:g} seconds.", hint="send fewer texts, or later"
+                )
         finally:
+            timer.cancel()
             job.gone = True
         if job.error is not None:
             raise job.error
@@ -148,17 +157,27 @@ class Scheduler:
         while True:
             with self._changed:
                 while (batch := self._waiting.take(self._clock())) is None:
+                    self._tell()
                     if self._stopped:
                         return
                     self._changed.wait()
             begun = self._clock()
             self._compute(batch)
+            self._tell()
             measured = batch.tokens / max(self._clock() - begun, 1e-6)
             # Small batches say little about how fast large ones are.
             weight = RATE_MEMORY * min(1.0, batch.tokens / self._waiting.batch_tokens)
             self.rate += weight * (measured - self.rate)
             if self._observe is not None:
                 self._observe(batch)
+
+    def _tell(self) -> None:
+        """Wake all who wait for what has ended, at once: each waking of the event loop is a system call."""
+        told, self._told = self._told, []
+        if told:
+            # A loop that is closed has nobody who waits.
+            with contextlib.suppress(RuntimeError):
+                told[0].get_loop().call_soon_threadsafe(_settle_all, told)
 
     def _compute(self, batch: Batch) -> None:
         """Run the model; where that fails, in halves, so that only the request fails that is at fault."""
@@ -172,12 +191,11 @@ class Scheduler:
                 batch.fail(error)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, answered: asyncio.Future[None]) -> None:
-    """Wake who waits in a loop; in one that is closed nobody does."""
+def _settle(answered: asyncio.Future[bool], there: bool) -> None:
+    if not answered.done():
+        answered.set_result(there)
 
-    def wake() -> None:
-        if not answered.done():
-            answered.set_result(None)
 
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(wake)
+def _settle_all(told: list[asyncio.Future[bool]]) -> None:
+    for answered in told:
+        _settle(answered, True)

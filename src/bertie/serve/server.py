@@ -17,6 +17,7 @@ from bertie.runtime.classifier import Classifier
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.limits import GRACE_SECONDS, bind
+from bertie.serve.loop import run
 from bertie.serve.models import Models
 from bertie.serve.shares import Share, parse
 
@@ -27,17 +28,7 @@ def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[
     `announce` is called with the address, and the port of gRPC if there is one, once all models are ready. Raises
     UsageError where a port is taken or two models have one name, BundleError where a model cannot be loaded.
     """
-    with asyncio.Runner(loop_factory=_new_loop()) as runner:
-        runner.run(_serve(parse(models, settings.name), settings, announce))
-
-
-def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes event loops: uvloop, which takes half the time of asyncio's own, where it is installed."""
-    try:
-        import uvloop  # noqa: PLC0415 - is not there on Windows
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+    run(_serve(parse(models, settings.name), settings, announce))
 
 
 async def _serve(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError
+from bertie.serve.loop import run
 from bertie.serve.shares import Share
 
 
@@ -23,7 +24,7 @@ def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: 
     """Hold the models, until SIGTERM. The port of gRPC, 0 for none, or an error is sent to `told` once it is known."""
     # Ctrl-C reaches every process of a terminal; this one must outlive those that speak to clients.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_models(shares, settings, path, told))
+    run(_models(shares, settings, path, told))
 
 
 async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
@@ -51,7 +52,7 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
 
 def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
     """Speak HTTP, until SIGTERM. A number is sent to `told` once requests can be answered."""
-    asyncio.run(_http(listener, settings, path, told))
+    run(_http(listener, settings, path, told))
 
 
 async def _http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
