@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,6 +48,13 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+Open = Callable[..., AbstractContextManager[Page]]
+Serve = Callable[..., AbstractContextManager[tuple[str, "Moody"]]]
+"""What the fixtures of tests/serve/routes/conftest.py return."""
+
+EVIL = "<img src=x onerror=\"document.title='taken'\"> parcel <script>document.title='taken'</script>"
 
 
 @dataclass
@@ -141,3 +153,35 @@ def running(app: ASGIApp) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def answer(address: str, body: Any) -> Any:
+    """Return what a server answers to a request to classify."""
+    with urllib.request.urlopen(f"{address}/invocations", json.dumps(body).encode()) as response:
+        return json.load(response)
+
+
+def classify(page: Page, text: str) -> None:
+    """Let a page classify a text, and wait for its words."""
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Classify", exact=True).click()
+    expect(page.locator("#words .spoken").first).to_have_text(text)
+
+
+def give(page: Page, name: str, content: str) -> None:
+    """Give a page a file."""
+    page.get_by_role("tab", name="Many texts").click()
+    page.get_by_label("CSV file").set_input_files({"name": name, "mimeType": "text/csv", "buffer": content.encode()})
+
+
+def results(page: Page) -> str:
+    """Return the CSV that the page gives for download, once it is done."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the results as CSV").click()
+    return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def rows_of(text: str, delimiter: str = ",") -> list[list[str]]:
+    """Return the rows of a CSV that begins with the mark of UTF-8."""
+    assert text.startswith("\ufeff")
+    return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True))

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bertie.config import DataSettings, ServeSettings, Settings, SplitSettings, TrainSettings
+from bertie.config import DataSettings, ServeSettings, SplitSettings, TrainSettings
 from bertie.errors import UsageError
+from bertie.settings import Settings
 
 ALL = [DataSettings, SplitSettings, TrainSettings, ServeSettings]
 SLOW_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

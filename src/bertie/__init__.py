@@ -13,15 +13,27 @@ from bertie.errors import BertieError
 from bertie.version import __version__
 
 if TYPE_CHECKING:
+    from bertie.client.http import AsyncClient, Client
     from bertie.pipeline.estimator import TextClassifier
     from bertie.runtime.classifier import Classifier, load
     from bertie.scores import Prediction
 
-__all__ = ["BertieError", "Classifier", "Prediction", "TextClassifier", "__version__", "load"]
+__all__ = [
+    "AsyncClient",
+    "BertieError",
+    "Classifier",
+    "Client",
+    "Prediction",
+    "TextClassifier",
+    "__version__",
+    "load",
+]
 
 # Each name is imported when it is first used: `bertie --help` needs no numpy, and serving needs no scikit-learn.
 _HOMES = {
+    "AsyncClient": "bertie.client.http",
     "Classifier": "bertie.runtime.classifier",
+    "Client": "bertie.client.http",
     "Prediction": "bertie.scores",
     "TextClassifier": "bertie.pipeline.estimator",
     "load": "bertie.runtime.classifier",

@@ -6,121 +6,14 @@ saved `config.toml` and its line in the reference. Nothing is read before a comm
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from bertie.errors import UsageError, nearest
-
-FILE = "bertie.toml"
-
-
-class Settings(BaseModel):
-    """The settings of one stage. Unknown names are errors that name the nearest one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-    command: ClassVar[str] = "train"
-    """The command whose help explains these settings."""
-
-    @classmethod
-    def section(cls) -> str:
-        """The name of this table in bertie.toml, and the middle of BERTIE_<SECTION>_<NAME>."""
-        return cls.__name__.removesuffix("Settings").lower()
-
-    @classmethod
-    def load(
-        cls,
-        flags: Mapping[str, Any] | None = None,
-        *,
-        environment: Mapping[str, str] | None = None,
-        file: Path | None = None,
-    ) -> Self:
-        """Merge the four sources, the later one winning, and check the result.
-
-        `flags` holds only what the user gave. `file` is bertie.toml in the working folder unless another is named.
-        Raises UsageError that says which source holds the wrong value.
-        """
-        sources = {
-            str(file or FILE): cls._from_file(file),
-            "the environment": cls._from_environment(os.environ if environment is None else environment),
-            "the flags": dict(flags or {}),
-        }
-        merged: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        for source, values in sources.items():
-            cls._refuse_unknown(values, source)
-            merged |= values
-            origin |= dict.fromkeys(values, source)
-        try:
-            return cls.model_validate(merged)
-        except ValidationError as error:
-            raise _sentence(error, origin, cls) from None
-
-    @classmethod
-    def _from_file(cls, file: Path | None) -> dict[str, Any]:
-        path = file or Path(FILE)
-        if file is None and not path.is_file():
-            return {}
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UsageError(f"cannot read the settings in {path}: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not valid TOML: {error}.") from error
-        known = [settings.section() for settings in Settings.__subclasses__()]
-        for name in tables:
-            if name not in known:
-                hint = nearest(name, known) or f"known are {', '.join(known)}"
-                raise UsageError(f"{path}: there is no table of settings {name!r}.", hint=hint)
-        table = tables.get(cls.section(), {})
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: {cls.section()!r} is not a table.", expected=f"a line [{cls.section()}]")
-        return table
-
-    @classmethod
-    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
-        prefix = f"BERTIE_{cls.section().upper()}_"
-        return {
-            name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)
-        }
-
-    @classmethod
-    def _refuse_unknown(cls, values: Mapping[str, Any], source: str) -> None:
-        for name in values:
-            if name not in cls.model_fields:
-                hint = nearest(name, cls.model_fields) or f"known are {', '.join(cls.model_fields)}"
-                raise UsageError(f"{source}: there is no setting {name!r} for {cls.section()}.", hint=hint)
-
-    def to_toml(self) -> str:
-        """Return these settings as a commented TOML table that `load` reads back."""
-        table = tomlkit.table()
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            for line in (field.description or "").splitlines():
-                table.add(tomlkit.comment(line))
-            if value is None:
-                table.add(tomlkit.comment(f"{name} ="))
-            else:
-                table.add(name, list(value) if isinstance(value, tuple) else value)
-        document = tomlkit.document()
-        document.add(type(self).section(), table)
-        return tomlkit.dumps(document)
-
-
-def _sentence(error: ValidationError, origin: Mapping[str, str], settings: type[Settings]) -> UsageError:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else settings.section()
-    given = "" if isinstance(first["input"], dict) else f" {first['input']!r}"
-    return UsageError(
-        f"{origin.get(name, 'the settings')}: {name} cannot be{given}.",
-        expected=first["msg"],
-        hint=f"see bertie {settings.command} --help",
-    )
+from bertie import sagemaker
+from bertie.settings import Settings
 
 
 class DataSettings(Settings):
@@ -248,12 +141,6 @@ class OptimizeSettings(Settings):
     portable: bool = Field(
         True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
     )
-    grpc_port: int | None = Field(
-        None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; none if not given."
-    )
-    workers: int = Field(
-        1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
-    )
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
@@ -309,6 +196,8 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
+    max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")
+    default_accept: str = Field("", description="Kind of answer where a request to /invocations names none.")
     name: str = Field(
         "model", pattern=r"^[A-Za-z0-9._-]+$", description="The name of a model that is given without one."
     )
@@ -329,3 +218,37 @@ class ServeSettings(Settings):
         0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."
     )
     batch_tokens: int = Field(1024, ge=1, description="Padded tokens of one model call at most.")
+    api_keys: Path | None = Field(
+        None,
+        description="File of the API keys, one a line; read again when it changes. BERTIE_API_KEYS holds keys too.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="Certificate chain for HTTPS, in PEM; read again when it or its key changes."
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key, in PEM, without a passphrase.")
+    header_seconds: float = Field(
+        10.0, gt=0, description="Time for the head of a request to arrive, and for a reader to take more of its answer."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Connections at a time; each may hold a body of --max-body-bytes in memory."
+    )
+    drain_seconds: float = Field(
+        0.5, ge=0, description="After SIGTERM, how long new requests still get a 503 instead of no connection."
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(\*|(https?://[^/,*\s]+)(,https?://[^/,*\s]+)*)?$",
+        description="Web pages of other origins that may ask, such as https://a.example,https://b.example; * for all.",
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or of JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of what is logged; each request is a line at info."
+    )
+    traces: str = Field(
+        "",
+        description="OTLP address that OpenTelemetry spans go to; OTEL_EXPORTER_OTLP_ENDPOINT if not given.",
+    )
+
+    @classmethod
+    def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return sagemaker.settings(environment) | super()._from_environment(environment)

@@ -23,6 +23,8 @@
      │   ├─ ModelUnknown              2   404   no model of that name is served here
      │   ├─ ModelKnown                2   409   a model of that name is served already
      │   ├─ ModelTooLarge             2   507   no memory for a further model
+     │   ├─ KeyRefused                2   401   no API key, or one that is not known here
+     │   ├─ HeaderTooLarge            2   431   the head of a request over the limit
      │   ├─ RequestUnacceptable       2   406   no kind of answer that the client takes
      │   ├─ RequestInvalid            2   422   well formed, but not something this model can answer
      │   ├─ ClientSlow                2   408   the client took too long to send its request
@@ -186,6 +188,18 @@ class ModelTooLarge(RequestError):
     """There is no memory for a further model; 507 is what SageMaker expects then."""
 
     http_status = 507
+
+
+class KeyRefused(RequestError):
+    """The request has no API key, or one that is not known here."""
+
+    http_status = 401
+
+
+class HeaderTooLarge(RequestError):
+    """The head of a request, its path and headers, is over the limit."""
+
+    http_status = 431
 
 
 class RequestUnacceptable(RequestError):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -106,10 +107,11 @@ class Reader:
         self.stop()
         self.servers.append(subprocess.Popen(line.split(), cwd=self.folder, env=self.environment))
         port = re.search(r"--port (\d+)", line)
-        address = f"http://127.0.0.1:{port[1] if port else self.ports['8080']}"
+        scheme, context = ("https", ssl._create_unverified_context()) if "--tls-cert" in line else ("http", None)  # noqa: S323
+        address = f"{scheme}://127.0.0.1:{port[1] if port else self.ports['8080']}"
         for _ in range(300):
             try:
-                urllib.request.urlopen(f"{address}/ping", timeout=5).close()
+                urllib.request.urlopen(f"{address}/ping", timeout=5, context=context).close()
             except OSError:
                 time.sleep(0.1)
             else:

@@ -16,6 +16,7 @@ from bertie.serve.explain import (
     FEWEST_SPANS,
     MOST_CHARACTERS,
     MOST_TEXTS,
+    SECONDS,
     Explanation,
     Plan,
     explain,
@@ -28,6 +29,9 @@ from bertie.tokens import Text, Tokens
 
 LENGTH = 512
 """Tokens that the model of these tests reads."""
+
+RATE = 1e6
+"""And how many it computes in a second."""
 
 contents = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: bool(text.strip()))
 texts = contents | st.tuples(contents, contents)
@@ -69,7 +73,7 @@ def parts(text: Text) -> tuple[str, ...]:
 
 
 def explained(text: Text, model: Adding, label: str | None = None, *, batch_tokens: int = 1024) -> Explanation:
-    return anyio.run(lambda: explain(plan(text, encode, batch_tokens=batch_tokens), model, label))
+    return anyio.run(lambda: explain(plan(text, encode, batch_tokens=batch_tokens, rate=RATE), model, label))
 
 
 @given(st.dictionaries(st.text("abcdef", min_size=1), st.floats(-0.01, 0.01), min_size=1, max_size=40))
@@ -134,7 +138,7 @@ def test_where_no_label_is_chosen_the_likeliest_is_explained() -> None:
     async def unsure(batch: Sequence[Text]) -> list[Prediction]:
         return [Prediction(None, 0.4, {"rare": 0.1, "likely": 0.4}, ()) for _ in batch]
 
-    assert anyio.run(lambda: explain(plan("a b", encode, batch_tokens=8), unsure)).label == "likely"
+    assert anyio.run(lambda: explain(plan("a b", encode, batch_tokens=8, rate=RATE), unsure)).label == "likely"
 
 
 def test_a_long_text_costs_a_bounded_number_of_texts_and_comes_in_batches() -> None:
@@ -147,32 +151,27 @@ def test_a_long_text_costs_a_bounded_number_of_texts_and_comes_in_batches() -> N
             assert model.calls > len(found.weights) // 3  # no more than two of them at once
 
 
-def test_a_text_of_many_tokens_is_divided_into_few_spans() -> None:
-    def heavy(batch: Sequence[Text]) -> Tokens:
-        return Tokens(
-            np.zeros(20_000, np.int32),
-            np.zeros(20_000, np.int8),
-            np.asarray([0, 20_000]),
-            np.zeros(1, np.int64),
-            np.zeros(1, np.bool_),
-        )
-
-    assert len(plan("word " * 900, heavy, batch_tokens=1024).spans) == FEWEST_SPANS
+def test_what_would_take_too_long_is_left_out_in_groups() -> None:
+    text = "word " * 98  # 100 tokens
+    for rate, spans in ((RATE, 98), (1000.0, 25), (100.0, FEWEST_SPANS)):
+        planned = plan(text, encode, batch_tokens=1024, rate=rate)
+        assert len(planned.spans) == spans
+        assert spans == FEWEST_SPANS or 100 * spans / rate <= SECONDS
 
 
 def test_what_the_model_does_not_read_is_not_left_out() -> None:
     text = " ".join(f"w{number}" for number in range(100))
-    short: Plan = plan(text, lambda batch: encode(batch, 12), batch_tokens=1024)
+    short: Plan = plan(text, lambda batch: encode(batch, 12), batch_tokens=1024, rate=RATE)
     assert [text[span.start : span.end] for span in short.spans] == [f"w{number}" for number in range(10)]
     assert short.read == text.index("w10") - 1
-    whole = plan(text, encode, batch_tokens=1024)
+    whole = plan(text, encode, batch_tokens=1024, rate=RATE)
     assert (len(whole.spans), whole.read) == (100, None)
 
 
 def test_a_text_beyond_all_measure_is_refused() -> None:
-    assert plan("a" * MOST_CHARACTERS, encode, batch_tokens=8).spans
+    assert plan("a" * MOST_CHARACTERS, encode, batch_tokens=8, rate=RATE).spans
     with pytest.raises(RequestTooLarge):
-        plan("a" * (MOST_CHARACTERS + 1), encode, batch_tokens=8)
+        plan("a" * (MOST_CHARACTERS + 1), encode, batch_tokens=8, rate=RATE)
 
 
 def test_a_real_model_is_explained(tiny_bundle: object) -> None:
@@ -182,7 +181,7 @@ def test_a_real_model_is_explained(tiny_bundle: object) -> None:
         return classifier.predict(batch)
 
     text = "i love it"
-    found = anyio.run(lambda: explain(plan(text, classifier.encode, batch_tokens=64), classify))
+    found = anyio.run(lambda: explain(plan(text, classifier.encode, batch_tokens=64, rate=RATE), classify))
     expected = [
         classifier.predict([text])[0].score - classifier.predict([rest])[0].scores[found.label]
         for rest in ("love it", "i it", "i love")

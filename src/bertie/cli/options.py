@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bertie.config import Settings
+from bertie.settings import Settings
 from bertie.talk import Talk
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines to stdout, and nothing else there.")]

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bertie.cli.options import Json, Model, line, put
+from bertie.cli.options import Json, line, put
 from bertie.errors import DataNotFound, DataUnreadable, UsageError
 
 if TYPE_CHECKING:
+    from bertie.scores import Prediction
     from bertie.tokens import Text  # its module needs numpy, which --help must not wait for
 
 CHUNK = 256
 """Texts predicted at once: memory stays flat however long the input is."""
 
 
+VARIABLE = "BERTIE_API_KEY"
+"""The key of a server that asks for one. A flag would show it in the list of processes."""
+
+
 def predict(
-    model: Model,
+    model: Annotated[
+        str, typer.Argument(help="A run, a bundle, a .tar.gz of a bundle, or a server's address.", show_default=False)
+    ],
     text: Annotated[
         list[str] | None, typer.Argument(help="Texts; without any, lines of stdin.", show_default=False)
     ] = None,
@@ -33,21 +41,31 @@ def predict(
 ) -> None:
     """Label texts.
 
-    One line for each, the label and its score; with --json one object for each.
+    One line for each, the label and its score; with --json one object for each. A server's address is http://HOST:PORT;
+    its API key, if it asks for one, is read from BERTIE_API_KEY.
     """
-    from bertie.runtime.classifier import load  # noqa: PLC0415 - keeps --help fast
-
     if text and input:
         raise UsageError("texts come from the command line or from --input, not from both.")
     texts = _pairs(text or [], pair) if pair else iter(text) if text else text_lines(input)
-    classifier = load(model)
+    label = _labelling(model)
     while chunk := list(islice(texts, CHUNK)):
-        for prediction in classifier.predict(chunk):
+        for prediction in label(chunk):
             if json:
                 put(prediction.as_dict())
             else:
                 chosen = prediction.label if prediction.labels is None else ", ".join(prediction.labels)
                 line(f"{chosen or '(none)'}\t{prediction.score:.4f}")
+
+
+def _labelling(model: str) -> Callable[[list[Text]], list[Prediction]]:
+    """Return what labels texts: a model here, or a server."""
+    if model.startswith(("http://", "https://")):
+        from bertie.client.http import Client  # noqa: PLC0415 - an extra
+
+        return Client(model, api_key=os.environ.get(VARIABLE)).predict
+    from bertie.runtime.classifier import load  # noqa: PLC0415 - keeps --help fast
+
+    return load(Path(model)).predict
 
 
 def _pairs(texts: list[str], pairs: list[str]) -> Iterator[Text]:

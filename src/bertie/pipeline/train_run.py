@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertie import disk
-from bertie.config import DataSettings, Settings, SplitSettings, TrainSettings
+from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.data.check import describe
 from bertie.data.examples import Examples, read
 from bertie.errors import BundleDamaged, BundleNotFound, OutputError, UsageError, need
@@ -24,6 +24,7 @@ from bertie.pipeline.load_data import Splits, load_splits
 from bertie.pipeline.measure import measure_classifier
 from bertie.pipeline.run_report import report_of
 from bertie.runtime.classifier import Classifier
+from bertie.settings import Settings
 from bertie.talk import Talk
 from bertie.tokens import TextLimits
 from bertie.train.base_models import Base, resolve

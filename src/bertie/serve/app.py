@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bertie.errors import BertieError, NotReady, Overloaded
+from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded
 from bertie.serve.direct import Direct, routes_of
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
+from bertie.serve.journal import note_error
 from bertie.serve.metrics import CONTENT_TYPE
-from bertie.serve.routes import oip, page, repository, sagemaker, tei
-from bertie.serve.wire.exchange import write_error
+from bertie.serve.operations import enclose, guard
+from bertie.serve.routes import hub, oip, page, repository, sagemaker, tei
+from bertie.serve.routes.documented import PROBLEM, others
+from bertie.serve.wire.exchange import dump, write_error
 from bertie.version import __version__
 
 
@@ -23,9 +29,10 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         version=__version__,
         description="A text classifier. Send texts to /invocations; /ping answers 200 when it is ready.",
         redoc_url=None,
+        responses=others(PROBLEM),
     )
-    contracts = (page.router, sagemaker.router, tei.router, repository.repository, oip.router, repository.multi_model)
-    routers = [router(endpoint) for router in contracts]
+    models = (oip.router, repository.repository, repository.multi_model, hub.router)
+    routers = [router(endpoint) for router in (page.router, sagemaker.router, tei.router, *models)]
     for router in routers:
         app.include_router(router)
 
@@ -33,12 +40,23 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def explain(_: Request, error: Exception) -> Response:
         return explained(error)
 
+    @app.exception_handler(HTTPException)
+    async def refuse(_: Request, error: Exception) -> Response:
+        # No such path, or no such method there. FastAPI raises these, and they are not worth a class each.
+        status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
+        known = HTTPStatus(status)
+        body = {"error": {"code": known.phrase.title().replace(" ", ""), "message": f"{known.description}."}}
+        return Response(dump(body), status, headers, media_type="application/json")
+
     @app.get("/metrics", summary="For Prometheus", response_class=Response, tags=["operations"])
     async def metrics() -> Response:
         return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
+    # The innermost: whoever asks has to pass what is around it.
     app.add_middleware(Direct, routes=routes_of(routers, "/invocations", "/predict"), explain=explained)
+    guard(app, endpoint.settings)
     app.add_middleware(Watch, models=endpoint.models)
+    enclose(app, endpoint.settings)
     return app
 
 
@@ -74,7 +92,13 @@ class Watch:
 
 def explained(error: Exception) -> Response:
     """Return an error as a response; one that is not ours says nothing of the server's insides."""
+    note_error(error)
     known = error if isinstance(error, BertieError) else BertieError("the server failed on this request.")
     # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
     headers = {"retry-after": "1"} if isinstance(known, Overloaded | NotReady) else {}
+    if isinstance(known, NotReady):
+        # The next request on a connection that is kept would come here again.
+        headers["connection"] = "close"
+    if isinstance(known, KeyRefused):
+        headers["www-authenticate"] = "Bearer"
     return Response(write_error(known), status_code=known.http_status, media_type="application/json", headers=headers)

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from bertie.config import ServeSettings
 from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
 from bertie.serve.holder import Holder
+from bertie.serve.journal import note_answer
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
@@ -46,12 +47,13 @@ class Endpoint:
         self.models.find(model)
         body = await self.body(request)
         async with self.models.lease(model) as held:
-            ask = read(body, Limits(held.pairs, self.settings.max_texts))
+            ask = read(body, Limits(held.pairs, self.settings.max_texts, self.settings.max_characters))
             answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
+        note_answer(answer, len(ask.texts))
         reply = ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels))
         timing = ", ".join(f"{phase};dur={1e3 * seconds:.3f}" for phase, seconds in answer.phases.items())
         headers = {"content-type": reply.media_type, "server-timing": timing, "x-model": answer.name}
-        return Response(reply.body, headers=headers)
+        return Response(reply.body, headers=headers | reply.headers)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -20,8 +20,8 @@ from bertie.tokens import Text, Tokens
 MOST_TEXTS = 200
 """Texts that the model scores for one explanation, the whole text among them."""
 
-MOST_TOKENS = 32_768
-"""Tokens of them all, about: a second or two of a CPU."""
+SECONDS = 3.0
+"""Of the model's time, about, that an explanation takes; the longer the text, the more words are left out at once."""
 
 FEWEST_SPANS = 8
 """Into so many a text is divided however long it is."""
@@ -77,10 +77,11 @@ class Explanation:
         return answer if self.plan.read is None else answer | {"read": self.plan.read}
 
 
-def plan(text: Text, encode: Encode, *, batch_tokens: int) -> Plan:
+def plan(text: Text, encode: Encode, *, batch_tokens: int, rate: float) -> Plan:
     """Return how a text is explained: word by word, or where that would be too much, by groups of words.
 
-    What is scored at once is about a batch, so that others' requests come in between. Raises RequestTooLarge.
+    `rate` is the tokens that the model computes in a second. What is scored at once is about a batch, so that others'
+    requests come in between. Raises RequestTooLarge.
     """
     if sum(map(len, _parts(text))) > MOST_CHARACTERS:
         raise RequestTooLarge(
@@ -96,7 +97,7 @@ def plan(text: Text, encode: Encode, *, batch_tokens: int) -> Plan:
         # A single word can be more than the model reads.
         found = found[: max(1, first_unread)]
         read = found[-1].end
-    most = min(MOST_TEXTS - 1, max(FEWEST_SPANS, MOST_TOKENS // tokens))
+    most = min(MOST_TEXTS - 1, max(FEWEST_SPANS, int(SECONDS * rate / tokens)))
     return Plan(text, grouped(found, most), max(1, batch_tokens // tokens), read)
 
 

@@ -10,6 +10,9 @@ from grpc import StatusCode
 
 from bertie.errors import BertieError, UsageError
 from bertie.serve.endpoint import Endpoint
+from bertie.serve.grpc_guard import add_port, begin, interceptors
+from bertie.serve.journal import note_answer, note_error
+from bertie.serve.tls import certificate
 from bertie.serve.wire import oip, oip_grpc
 from bertie.serve.wire.exchange import Found, Limits
 from bertie.serve.wire.oip_messages import SERVICE, message
@@ -31,10 +34,14 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 async def start(endpoint: Endpoint, host: str, port: int) -> tuple[grpc.aio.Server, int]:
     """Start to answer, and return the server and its port. Raises UsageError where the port is taken."""
     limit = endpoint.settings.max_body_bytes
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        interceptors=interceptors(endpoint.settings),
+        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)],
+    )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, _handlers(endpoint)),))
     try:
-        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        certified = certificate(endpoint.settings.tls_cert, endpoint.settings.tls_key)
+        bound = add_port(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", certified)
     except RuntimeError as error:
         raise UsageError(f"cannot listen on {host} port {port} for gRPC.", hint="choose another --grpc-port") from error
     await server.start()
@@ -65,19 +72,24 @@ def _told(name: str, method: Handler, endpoint: Endpoint) -> Handler:
     """Have a method count its calls, and tell its errors as gRPC does."""
 
     async def told(request: Any, context: Any) -> Any:
+        entry = begin(f"/{SERVICE}/{name}", context)
         status = 500
         try:
             answer = await method(request, context)
             status = 200
         except BertieError as error:
             status = error.http_status
+            note_error(error)
             await context.abort(STATES.get(status, StatusCode.INTERNAL), str(error))
-        except Exception:  # nobody expected it; the answer must say nothing of the server's insides
+        except Exception as error:  # nobody expected it; the answer must say nothing of the server's insides
+            note_error(error)
             await context.abort(StatusCode.INTERNAL, "the server failed on this request.")
         else:
             return answer
         finally:
             endpoint.models.count(f"/{SERVICE}/{name}", status)
+            entry.status = status
+            entry.write()
 
     return told
 
@@ -113,11 +125,13 @@ class _Calls:
         self._find(request.model_name, request.model_version)
         names = oip_grpc.asked(request)
         async with self._models.lease(request.model_name) as held:
-            texts = oip_grpc.read(request, Limits(held.pairs, self._endpoint.settings.max_texts))
+            settings = self._endpoint.settings
+            texts = oip_grpc.read(request, Limits(held.pairs, settings.max_texts, settings.max_characters))
             # A call that its client ends is cancelled, and with it what it waits for.
-            left, limit = context.time_remaining(), self._endpoint.settings.timeout_seconds
+            left, limit = context.time_remaining(), settings.timeout_seconds
             answer = await held.classify(texts, timeout=limit if left is None else min(left, limit))
-        context.set_trailing_metadata((("x-model", answer.name),))
+        note_answer(answer, len(texts))
+        context.set_trailing_metadata((*context.trailing_metadata(), ("x-model", answer.name)))
         return oip_grpc.write(request, Found(answer.predictions, answer.logits, answer.decision.labels), names)
 
     def _ready(self) -> bool:

@@ -25,3 +25,10 @@ def bind(settings: ServeSettings) -> socket.socket:
             hint="choose another port with --port, or 0 for a free one",
         ) from error
     return listener
+
+
+def address(listener: socket.socket, settings: ServeSettings) -> str:
+    """Return where the server is reached."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

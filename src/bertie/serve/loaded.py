@@ -55,10 +55,10 @@ class Loaded:
         async def classify(texts: Sequence[Text]) -> list[Prediction]:
             return (await self.scheduler.classify(texts, timeout=timeout)).predictions
 
-        encode, batch_tokens = self.scheduler.classifier.encode, self.scheduler.batch_tokens
+        encode, size, rate = self.scheduler.classifier.encode, self.scheduler.batch_tokens, self.scheduler.rate
         try:
             async with asyncio.timeout(timeout):
-                planned = await to_thread.run_sync(lambda: plan(text, encode, batch_tokens=batch_tokens))
+                planned = await to_thread.run_sync(lambda: plan(text, encode, batch_tokens=size, rate=rate))
                 return (await explain(planned, classify, label)).as_dict()
         except TimeoutError:
             raise DeadlinePassed(

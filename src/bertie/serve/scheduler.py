@@ -41,6 +41,8 @@ class Answer:
     phases: dict[str, float]
     name: str = ""
     """Which model it came from: NAME/BUNDLE@DIGEST."""
+    tokens: int = 0
+    """Of all its windows."""
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -129,7 +131,7 @@ class Scheduler:
         computed = self._clock()
         raw = pooled(job.logits, tokens.rows, len(texts))
         phases = {"tokenize": encoded - begun, "queue": job.begun - encoded, "model": computed - job.begun}
-        return Answer(raw, self.classifier.decision, phases)
+        return Answer(raw, self.classifier.decision, phases, tokens=job.size)
 
     async def _encoded(self, texts: Sequence[Text]) -> Tokens:
         parts = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,12 +16,15 @@ from fastapi import FastAPI
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, need
 from bertie.runtime.classifier import Classifier
+from bertie.serve import logs
 from bertie.serve.app import make_app
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.limits import GRACE_SECONDS, bind
-from bertie.serve.loop import run
+from bertie.serve.limits import GRACE_SECONDS, address, bind
+from bertie.serve.loops import run
 from bertie.serve.models import Models
+from bertie.serve.operations import allow_connections, uvicorn_options
 from bertie.serve.shares import Share, parse
+from bertie.serve.tls import certificate
 
 
 def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str, int | None], None]) -> None:
@@ -46,8 +51,7 @@ async def _serve(
             failure.append(error)
             server.should_exit = True
             return
-        host, port = listener.getsockname()[:2]
-        announce(f"http://{host}:{port}", grpc_port)
+        announce(address(listener, settings), grpc_port)
         if settings.watch_seconds:
             await models.watch(settings.watch_seconds)
 
@@ -63,14 +67,30 @@ class Server(uvicorn.Server):
     """Serves HTTP until SIGTERM; from then on nothing new is taken, and what was accepted is answered."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        app = make_app(endpoint)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+        settings = endpoint.settings
+        logs.configure(settings)
+        allow_connections(settings.max_connections)
+        certified = certificate(settings.tls_cert, settings.tls_key)
+        options = uvicorn_options(settings, certified)
+        config = uvicorn.Config(make_app(endpoint), timeout_graceful_shutdown=GRACE_SECONDS, **options)
+        config.load()
+        config.ssl = certified.context if certified else None
         super().__init__(config)
-        self._models = endpoint.models
+        self._models, self._drain_seconds = endpoint.models, settings.drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop. SIGTERM is how a server is stopped well, and leads to exit code 0: uvicorn must not raise it again."""
+        self._models.closing = True
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what is new, and wait for the rest."""
+        """Refuse what is new, with an answer for as long as somebody may not know yet, and wait for the rest."""
         self._models.closing = True
+        if not self.force_exit:
+            await asyncio.sleep(self._drain_seconds)
         await super().shutdown(sockets)
 
 

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 
+import anyio
 import httpx
+import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import bertie
@@ -186,6 +189,29 @@ async def test_an_explanation_that_would_be_too_long_or_too_late(tiny_tokenizer:
         # Each of its batches is in time, but not all together.
         response = await client.post("/explain", json={"text": "is it " * 30})
         assert (response.status_code, response.json()["error"]["code"]) == (504, "DeadlinePassed")
+
+
+async def test_where_the_client_leaves_no_more_is_left_out(tiny_tokenizer: Tokenizer) -> None:
+    classifier = counting(tiny_tokenizer, seconds=0.05)
+    called = 0
+    run = classifier.run
+
+    def watched(inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        nonlocal called
+        called += 1
+        return run(inputs)
+
+    classifier.run = watched  # type: ignore[method-assign]  # counts the model's calls
+    body = {"text": "is it " * 30}
+    app = app_for(classifier)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        assert (await client.post("/explain", json=body)).status_code == 200
+        whole = called
+        with anyio.move_on_after(0.12):
+            await client.post("/explain", json=body)
+        await anyio.sleep(0.3)
+    assert whole > 4
+    assert called - whole < whole - 1
 
 
 async def test_a_busy_server_refuses_to_explain(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,9 +56,9 @@ class Running:
         """Those that listen for HTTP, by how they were started; the helper of multiprocessing is none."""
         return [pid for pid in self.children() if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=60)
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(by)
+        _, self.said = self.process.communicate(timeout=60)
         return self.process.returncode
 
 
@@ -152,6 +152,13 @@ def test_sigterm_finishes_what_was_accepted(running: Running) -> None:
         until(lambda: "bertie_batch_windows_count{bundle" in httpx.get(f"{running.url}/metrics").text)
         assert running.stop() == 0
         assert len(answer.result(timeout=60).json()) == 3000
+
+
+def test_ctrl_c_ends_them_in_order(running: Running) -> None:
+    workers = running.workers()
+    running.stop(signal.SIGINT)
+    assert "Traceback" not in running.said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
 def test_they_end_with_a_supervisor_that_is_killed(running: Running) -> None:

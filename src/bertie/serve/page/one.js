@@ -154,8 +154,9 @@ function showWords(question, found) {
       make("span", {}, make("mark", {}, "solid"), ` speaks for ${found.label}`),
       make("span", {}, make("mark", { class: "against" }, "dashed"), " speaks against it"))
     : make("p", { class: "note" }, "No word stands out: without any one of them the probability stays the same.");
-  fill(at("words"), texts, key, marked.length ? topWords(weighty, found) : null, found.read === undefined ? null
-    : make("p", { class: "note" }, "The text is longer than the model reads. What is struck through does not count."));
+  fill(at("words"), texts, key, marked.length ? topWords(weighty, found) : null, 
+    found.words.some((word) => /\s/.test(word.text)) ? make("p", { class: "note" }, "The text is long: several words at a time were left out together.") : null,
+    found.read === undefined ? null : make("p", { class: "note" }, "The text is longer than the model reads. What is struck through does not count."));
 }
 
 /** Return a text in pieces: as it is, as marks, and what is not read. Places are counted in code points. */

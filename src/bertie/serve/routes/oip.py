@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 
 from bertie.errors import BertieError
 from bertie.serve.endpoint import Endpoint
-from bertie.serve.routes.documented import Responses, json, list_of, responses, takes
+from bertie.serve.journal import note_error
+from bertie.serve.routes.documented import Responses, json, list_of, others, responses, takes
 from bertie.serve.wire import oip
 from bertie.version import __version__
 
@@ -37,7 +38,14 @@ TENSOR = {
 BODY = {
     "type": "object",
     "required": ["inputs"],
-    "properties": {"id": {"type": ["string", "null"]}, "inputs": list_of(TENSOR), "outputs": {"type": "array"}},
+    "properties": {
+        "id": {"type": ["string", "null"]},
+        "inputs": list_of(TENSOR),
+        "outputs": list_of(
+            {"type": "object", "required": ["name"], "properties": {"name": {"enum": list(oip.OUTPUTS)}}}
+        ),
+        "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
+    },
 }
 PROBLEM = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 ANSWER = {
@@ -49,18 +57,19 @@ ANSWER = {
 
 def router(endpoint: Endpoint) -> APIRouter:
     """Return the routes."""
-    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-    missing: Responses = {404: {"description": "No such model", "content": json(PROBLEM)}}
+    routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], responses=others(PROBLEM))
+    loading: Responses = {503: {"description": "Loading, or shutting down", "content": json(PROBLEM)}}
+    missing: Responses = loading | {404: {"description": "No such model", "content": json(PROBLEM)}}
 
     @routes.get("", summary="The server")
     async def server() -> dict[str, Any]:
-        return {"name": "bertie", "version": __version__, "extensions": []}
+        return {"name": "bertie", "version": __version__, "extensions": ["binary_tensor_data", "model_repository"]}
 
     @routes.get("/health/live", summary="Whether the server runs")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @routes.get("/health/ready", summary="Whether all models answer", response_class=Response)
+    @routes.get("/health/ready", summary="Whether all models answer", responses=loading)
     @as_problem
     async def ready() -> Response:
         endpoint.models.check()
@@ -110,6 +119,7 @@ def as_problem(route: Callable[Given, Awaitable[Response]]) -> Callable[Given, A
         try:
             return await route(*given, **named)
         except BertieError as error:
+            note_error(error)
             return _json({"error": str(error)}, error.http_status)
 
     return told

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from bertie.serve.endpoint import Endpoint, while_connected
-from bertie.serve.routes.documented import TEXT, json, list_of, responses, takes
+from bertie.serve.routes.documented import TEXT, answers, json, list_of, responses, takes
 from bertie.serve.wire.exchange import JSON, Limits, dump
 from bertie.serve.wire.explain import read
 
@@ -95,7 +95,12 @@ def router(endpoint: Endpoint) -> APIRouter:
     async def part(request: Request, name: str) -> Response:
         return page[name].answer(request) if name in page else Response(status_code=404, headers=HEADERS)
 
-    @routes.get("/card", summary="What the model is, and how good", response_class=Response)
+    @routes.get(
+        "/card",
+        summary="What the model is, and how good",
+        response_class=Response,
+        responses=answers({"type": "object"}, 404, 503),
+    )
     async def model_card() -> Response:
         endpoint.models.check()
         settings = endpoint.settings
@@ -107,7 +112,7 @@ def router(endpoint: Endpoint) -> APIRouter:
         "/explain",
         summary="Which words an answer stands on",
         response_class=Response,
-        responses=responses(ANSWER),
+        responses=responses(ANSWER, s404="No such model"),
         openapi_extra=takes(json(BODY, EXAMPLES)),
     )
     async def explained(request: Request) -> Response:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
 from bertie.serve.endpoint import Endpoint, read_body
 from bertie.serve.holder import Described
-from bertie.serve.routes.documented import PROBLEM, TEXT, Responses, json, list_of, takes
+from bertie.serve.routes.documented import TEXT, answers, json, list_of, others, takes
 from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
 from bertie.serve.routes.oip import as_problem
 from bertie.serve.routes.sagemaker import invocation
@@ -37,28 +37,13 @@ LIST: dict[str, Any] = {"type": "object", "required": ["models"], "properties": 
 INDEX: dict[str, Any] = list_of(
     {"type": "object", "properties": {key: {"type": "string"} for key in ("name", "version", "state", "reason")}}
 )
-FAULTS = {
-    400: "The body does not parse",
-    404: "No such model",
-    409: "A model of that name is loaded already",
-    413: "Body over the limit",
-    422: "Another shape, or a bundle that may not be loaded",
-    500: "The bundle cannot be used",
-    503: "Loading, or shutting down",
-    507: "No memory for a further model",
-}
-
-
-def _answers(good: dict[str, Any] | None, *statuses: int, problem: dict[str, Any] = PROBLEM) -> Responses:
-    found: Responses = {200: {"description": "Done"} | ({"content": json(good)} if good else {})}
-    return found | {status: {"description": FAULTS[status], "content": json(problem)} for status in statuses}
 
 
 def multi_model(endpoint: Endpoint) -> APIRouter:
     """Return the routes of SageMaker's multi-model API."""
     routes = APIRouter(prefix="/models", tags=["SageMaker multi-model"])
 
-    @routes.get("", summary="The models", responses=_answers(LIST, 503))
+    @routes.get("", summary="The models", responses=answers(LIST, 503))
     async def listed() -> Response:
         endpoint.models.check()
         return _json({"models": [_described(model) for model in endpoint.models.all()]})
@@ -66,7 +51,7 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
     @routes.post(
         "",
         summary="Load a model",
-        responses=_answers(MODEL, 400, 404, 409, 413, 422, 500, 503, 507),
+        responses=answers(MODEL, 400, 404, 409, 413, 422, 500, 503, 507),
         openapi_extra=takes(json(LOAD, EXAMPLES)),
     )
     async def load(request: Request) -> Response:
@@ -81,12 +66,12 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
         await endpoint.models.load(name, (share,), pinned=False)
         return _json(_described(endpoint.models.find(name)))
 
-    @routes.get("/{model}", summary="One model", responses=_answers(MODEL, 404, 503))
+    @routes.get("/{model}", summary="One model", responses=answers(MODEL, 404, 503))
     async def one(model: str) -> Response:
         endpoint.models.check()
         return _json(_described(endpoint.models.find(model)))
 
-    @routes.delete("/{model}", summary="Unload a model", responses=_answers(None, 404, 503))
+    @routes.delete("/{model}", summary="Unload a model", responses=answers(None, 404, 503))
     async def unload(model: str) -> Response:
         endpoint.models.check()
         await endpoint.models.unload(model)
@@ -101,16 +86,18 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
 
 def repository(endpoint: Endpoint) -> APIRouter:
     """Return the routes of the repository extension."""
-    routes = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"])
+    routes = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"], responses=others(PROTOCOL_PROBLEM))
 
-    @routes.post("/index", summary="The models and their states", responses=_answers(INDEX, 503))
+    @routes.post(
+        "/index", summary="The models and their states", responses=answers(INDEX, 503, problem=PROTOCOL_PROBLEM)
+    )
     @as_problem
     async def index() -> Response:
         endpoint.models.check()
         states = [("READY" if model.loaded else "UNAVAILABLE", model.name) for model in endpoint.models.all()]
         return _json([{"name": name, "version": "1", "state": state, "reason": ""} for state, name in states])
 
-    faults = _answers(None, 404, 422, 500, 503, 507, problem=PROTOCOL_PROBLEM)
+    faults = answers(None, 404, 422, 500, 503, 507, problem=PROTOCOL_PROBLEM)
 
     @routes.post("/models/{model}/load", summary="Load a model, or replace it by what is on disk", responses=faults)
     @as_problem
@@ -125,7 +112,9 @@ def repository(endpoint: Endpoint) -> APIRouter:
         await endpoint.models.load(model, shares, pinned=False)
         return _json({})
 
-    @routes.post("/models/{model}/unload", summary="Unload a model", responses=_answers(None, 404, 503))
+    unloaded = answers(None, 404, 503, problem=PROTOCOL_PROBLEM)
+
+    @routes.post("/models/{model}/unload", summary="Unload a model", responses=unloaded)
     @as_problem
     async def unload(model: str) -> Response:
         endpoint.models.check()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bertie.scores import Prediction
 from bertie.tokens import Text
 
 JSON = "application/json"
+BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Reply:
 
     body: bytes
     media_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Limits:
     pairs: bool
     """Whether the model reads pairs of texts."""
     max_texts: int
+    max_characters: int = sys.maxsize
+    """Length of one text."""
 
 
 def parse(body: bytes, shapes: str) -> Any:
@@ -78,7 +83,7 @@ def utf8(raw: bytes) -> str:
 
 
 def checked(texts: list[Text], limits: Limits, shapes: str) -> list[Text]:
-    """Return the texts. Raises RequestInvalid where there is none or one is empty, RequestTooLarge for too many."""
+    """Return the texts. Raises RequestInvalid where there is none or one is empty, RequestTooLarge beyond a limit."""
     if not texts:
         raise RequestInvalid("the request holds no text.", expected=shapes)
     if len(texts) > limits.max_texts:
@@ -88,8 +93,15 @@ def checked(texts: list[Text], limits: Limits, shapes: str) -> list[Text]:
             hint="send several requests",
         )
     for place, text in enumerate(texts):
-        if any(not part.strip() for part in ((text,) if isinstance(text, str) else text)):
-            raise RequestInvalid(f"text {place} is empty.", expected="at least one character that is no space")
+        for part in (text,) if isinstance(text, str) else text:
+            if len(part) > limits.max_characters:
+                raise RequestTooLarge(
+                    f"text {place} has {len(part)} characters.",
+                    expected=f"at most {limits.max_characters}",
+                    hint="send the part that matters",
+                )
+            if not part.strip():
+                raise RequestInvalid(f"text {place} is empty.", expected="at least one character that is no space")
     return texts
 
 
@@ -127,4 +139,6 @@ def _name(value: Any) -> str:
 def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a number has too many digits"

@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertie.errors import RequestError, RequestInvalid, RequestUnacceptable, RequestUnsupported
+from bertie.serve.wire import attributes
 from bertie.serve.wire.exchange import JSON, Ask, Found, Limits, Reply, checked, decoded, dump, parse, text_of
 from bertie.tokens import Text
 
@@ -29,8 +30,8 @@ COLUMNS = ("text", "inputs")
 """Names that the column of texts may have in a CSV with a header; the second is the Hugging Face toolkit's."""
 
 
-def read(body: bytes, content_type: str, accept: str, limits: Limits) -> Ask:
-    """Return the texts of a request, and how it is answered.
+def read(body: bytes, content_type: str, accept: str, limits: Limits, custom: str = "") -> Ask:
+    """Return the texts of a request, and how it is answered. `custom` holds SageMaker's custom attributes.
 
     Raises RequestUnsupported for another content type, RequestUnacceptable for another kind of answer, RequestError for
     a body that does not parse, RequestTooLarge for too many texts, RequestInvalid for another shape or an empty text.
@@ -39,13 +40,28 @@ def read(body: bytes, content_type: str, accept: str, limits: Limits) -> Ask:
     kind = ALIASES.get(kind, kind)
     reader = _READERS.get(kind)
     if reader is None:
-        raise RequestUnsupported(f"the content type {kind!r} is not known here.", expected=" or ".join(_READERS))
+        raise RequestUnsupported(f"the content type {kind[:100]!r} is not known here.", expected=" or ".join(_READERS))
     wanted, raw = _accepted(accept, CSV if kind == CSV else JSON if kind == JSON else LINES)
+    wishes = attributes.read(custom)
+    raw = raw or wishes.raw
     given = reader(body, limits)
     texts = checked(given.texts, limits, SHAPES)
+    if wishes.best and not given.parameters:
+        if wanted != JSON:
+            raise RequestUnacceptable("there are best labels in JSON alone.", expected=f"Accept: {JSON}")
+        top = {"top_k": wishes.top_k, "function_to_apply": "none" if raw else None}
+        return Ask(texts, _as_pipeline(replace(given, parameters=top)))
     if given.parameters and wanted == JSON and not raw:
         return Ask(texts, _as_pipeline(given))
     return Ask(texts, _writer(wanted, raw=raw, given=given))
+
+
+def read_hub(body: bytes, limits: Limits) -> Ask:
+    """Return the texts of a request as the Hugging Face hub's API takes it: all labels of each text, the best first."""
+    given = _json(body, limits)
+    parameters = {"top_k": None} | given.parameters if isinstance(given.parameters, dict) else given.parameters
+    texts = checked(given.texts, limits, SHAPES)
+    return Ask(texts, _as_pipeline(replace(given, single=False, parameters=parameters or {"top_k": None})))
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,8 @@ def _plain(body: bytes, limits: Limits) -> _Given:
 
 
 def _csv(body: bytes, limits: Limits) -> _Given:
+    # A limit of the whole process, which is below what a text may have; no field is larger than the body.
+    csv.field_size_limit(max(csv.field_size_limit(), len(body)))
     try:
         rows = [row for row in csv.reader(io.StringIO(decoded(body), newline=""), strict=True) if row]
     except csv.Error:
@@ -137,7 +155,7 @@ def _accepted(accept: str, usual: str) -> tuple[str, bool]:
             return usual, "output=logits" in parameters
         if kind in {JSON, LINES, CSV}:
             return kind, "output=logits" in parameters
-    raise RequestUnacceptable(f"there is no answer of the kind {accept!r}.", expected=f"{JSON}, {LINES} or {CSV}")
+    raise RequestUnacceptable(f"there is no answer of the kind {accept[:100]!r}.", expected=f"{JSON}, {LINES} or {CSV}")
 
 
 def _writer(kind: str, *, raw: bool, given: _Given) -> Callable[[Found], Reply]:

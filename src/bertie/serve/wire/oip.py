@@ -1,18 +1,19 @@
 """The Open Inference Protocol, version 2, over REST: https://github.com/kserve/open-inference-protocol.
 
 Inputs are tensors of strings named `text` and, for models of pairs, `text_pair`. Triton's extension for binary tensors
-is read, because its client sends strings so unless told otherwise; answers are JSON, which that client reads too.
+is read and written, because its client sends strings so, and asks for answers so, unless told otherwise.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from bertie.errors import ModelUnknown, RequestError, RequestInvalid
-from bertie.serve.wire.exchange import Ask, Found, Limits, Reply, checked, dump, parse, utf8
-from bertie.tokens import Text
+from bertie.serve.wire.exchange import BINARY, Ask, Found, Limits, Reply, checked, dump, parse, utf8
+from bertie.tokens import Text, refuse_broken
 
 SHAPES = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a text", "another"]}]}'
 OUTPUTS = ("label", "score", "probabilities", "logits")
@@ -48,7 +49,8 @@ def read(body: bytes, header_length: str, model: str, limits: Limits) -> Ask:
     `header_length` is Triton's Inference-Header-Content-Length: where binary tensors follow the JSON, its bytes. Raises
     RequestError, RequestInvalid or RequestTooLarge.
     """
-    if header_length and not (header_length.isdecimal() and int(header_length) <= len(body)):
+    # Fewer digits than int() refuses to read.
+    if header_length and not (re.fullmatch(r"[0-9]{1,15}", header_length) and int(header_length) <= len(body)):
         raise RequestError(
             "Inference-Header-Content-Length is no length within the body.", expected="the bytes of the JSON"
         )
@@ -59,8 +61,7 @@ def read(body: bytes, header_length: str, model: str, limits: Limits) -> Ask:
         raise RequestInvalid("the body holds no inputs.", expected=SHAPES)
     tensors: dict[Any, list[str]] = {}
     for one in inputs:
-        parameters = one.get("parameters")
-        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        size = _flag(one, "binary_data_size")
         if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= len(rest):
             data, rest = strings(rest[:size]), rest[size:]
         else:
@@ -87,11 +88,20 @@ def misshapen() -> RequestInvalid:
     return RequestInvalid("an input is no tensor of strings, or has another shape than its data.", expected=SHAPES)
 
 
-def _outputs(value: dict[str, Any]) -> list[str]:
-    asked = value.get("outputs")
-    if asked and not isinstance(asked, list):
-        raise RequestInvalid("the outputs are no list.", expected=", ".join(OUTPUTS))
-    return outputs([one.get("name") if isinstance(one, dict) else None for one in asked or []])
+def _outputs(value: dict[str, Any]) -> dict[str, bool]:
+    """Return the outputs that are asked for, and whether each is to be binary."""
+    asked = value.get("outputs") or []
+    if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+        raise RequestInvalid("the outputs are no list of objects.", expected='[{"name": "label"}]')
+    usual = _flag(value, "binary_data_output") is True
+    binary = [usual if (wish := _flag(one, "binary_data")) is None else wish is True for one in asked]
+    names = outputs([one.get("name") for one in asked])
+    return dict(zip(names, binary or [usual] * len(names), strict=True))
+
+
+def _flag(value: dict[str, Any], name: str) -> Any:
+    parameters = value.get("parameters")
+    return parameters.get(name) if isinstance(parameters, dict) else None
 
 
 def outputs(names: list[Any]) -> list[str]:
@@ -132,12 +142,34 @@ def _count(shape: Any) -> int:
     return int(sizes[0])
 
 
-def _writer(model: str, identity: Any, names: list[str]) -> Callable[[Found], Reply]:
+def _writer(model: str, identity: Any, asked: dict[str, bool]) -> Callable[[Found], Reply]:
+    if not isinstance(identity, str | None):
+        raise RequestInvalid("the id is no string.", expected='"id": "7"')
+    refuse_broken(identity or "")
+
     def write(found: Found) -> Reply:
-        answer = {"model_name": model, "model_version": "1", "outputs": [tensor(name, found) for name in names]}
-        return Reply(dump(answer if identity is None else answer | {"id": str(identity)}))
+        outputs, rest = [], b""
+        for name, binary in asked.items():
+            one = tensor(name, found)
+            if binary:
+                raw = packed(one.pop("data"))
+                one["parameters"], rest = {"binary_data_size": len(raw)}, rest + raw
+            outputs.append(one)
+        answer = {"model_name": model, "model_version": "1", "outputs": outputs}
+        head = dump(answer if identity is None else answer | {"id": identity})
+        if not any(asked.values()):
+            return Reply(head)
+        return Reply(head + rest, BINARY, {"inference-header-content-length": str(len(head))})
 
     return write
+
+
+def packed(data: list[str] | list[float]) -> bytes:
+    """Return data as a binary tensor: floats of four bytes, or strings each after its length in four."""
+    texts = [one.encode() for one in data if isinstance(one, str)]
+    if texts:
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    return struct.pack(f"<{len(data)}f", *data)
 
 
 def tensor(name: str, found: Found) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 from bertie.errors import RequestInvalid
 from bertie.serve.wire.exchange import Found, Limits, utf8
-from bertie.serve.wire.oip import SHAPES, misshapen, outputs, strings, tensor, texts_of
+from bertie.serve.wire.oip import SHAPES, misshapen, outputs, packed, strings, tensor, texts_of
 from bertie.serve.wire.oip_messages import message
 from bertie.tokens import Text
 
@@ -39,14 +38,10 @@ def write(request: Any, found: Found, names: Sequence[str]) -> Any:
         one = tensor(name, found)
         data, is_text = one.pop("data"), one["datatype"] == "BYTES"
         output = answer.outputs.add(**one)
-        if is_text:
-            data = [text.encode() for text in data]
         if request.raw_input_contents:
-            answer.raw_output_contents.append(_raw_texts(data) if is_text else struct.pack(f"<{len(data)}f", *data))
+            answer.raw_output_contents.append(packed(data))
+        elif is_text:
+            output.contents.bytes_contents.extend(text.encode() for text in data)
         else:
-            (output.contents.bytes_contents if is_text else output.contents.fp32_contents).extend(data)
+            output.contents.fp32_contents.extend(data)
     return answer
-
-
-def _raw_texts(texts: Sequence[bytes]) -> bytes:
-    return b"".join(struct.pack("<I", len(text)) + text for text in texts)

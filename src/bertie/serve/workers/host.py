@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bertie.errors import BertieError
 from bertie.serve.models import Models
 from bertie.serve.shares import Share
 from bertie.serve.workers import frames
 from bertie.tokens import Text
+
+LOG = logging.getLogger("bertie")
 
 
 def _text(told: Any) -> Text:
@@ -78,7 +82,9 @@ class Host:
     async def _answer(self, head: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         try:
             answer, blob = await self._asked[head["ask"]](head)
-        except Exception as error:  # told to the process that asked, which knows whether somebody should hear of it
+        except Exception as error:  # told to the process that asked; what is no error of ours is a fault of this one
+            if not isinstance(error, BertieError):
+                LOG.exception("a request failed in the process that holds the models")
             answer, blob = {"error": frames.error_to(error)}, b""
         writer.write(frames.pack(answer | {"id": head["id"]}, blob))
         with contextlib.suppress(ConnectionError):
@@ -88,8 +94,8 @@ class Host:
         texts = [_text(text) for text in head["texts"]]
         async with self._models.lease(head["model"]) as loaded:
             answer = await loaded.classify(texts, timeout=head["timeout"])
-        facts = {"name": answer.name, "phases": answer.phases, "decision": asdict(answer.decision)}
-        return facts, answer.logits.tobytes()
+        facts = {"name": answer.name, "phases": answer.phases, "tokens": answer.tokens}
+        return facts | {"decision": asdict(answer.decision)}, answer.logits.tobytes()
 
     async def _explain(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         async with self._models.lease(head["model"]) as loaded:

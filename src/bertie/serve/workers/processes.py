@@ -16,23 +16,24 @@ from pathlib import Path
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError
-from bertie.serve.loop import run
+from bertie.serve.loops import run
 from bertie.serve.shares import Share
 
 
 def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
     """Hold the models, until SIGTERM. The port of gRPC, 0 for none, or an error is sent to `told` once it is known."""
-    # Ctrl-C reaches every process of a terminal; this one must outlive those that speak to clients.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()  # Ctrl-C would reach every process of a group; the supervisor ends them in order
     run(_models(shares, settings, path, told))
 
 
 async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
+    from bertie.serve import logs
     from bertie.serve.endpoint import Endpoint
     from bertie.serve.models import Models
     from bertie.serve.server import background, with_grpc
     from bertie.serve.workers.host import Host
 
+    logs.configure(settings)
     held = Models(settings)
     ended = _ended()
     path.unlink(missing_ok=True)  # what an earlier process left, which was killed
@@ -52,6 +53,7 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
 
 def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
     """Speak HTTP, until SIGTERM. A number is sent to `told` once requests can be answered."""
+    os.setpgrp()
     run(_http(listener, settings, path, told))
 
 

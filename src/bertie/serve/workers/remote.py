@@ -43,7 +43,7 @@ class RemoteModel:
         raw = told["decision"]
         decision = Decision(**raw | {"labels": tuple(raw["labels"]), "thresholds": tuple(raw["thresholds"])})
         logits = np.frombuffer(blob, dtype=np.float32).reshape(-1, len(decision.labels))
-        return Answer(logits, decision, told["phases"], told["name"])
+        return Answer(logits, decision, told["phases"], told["name"], told["tokens"])
 
     async def explain(self, text: Text, label: str | None, *, timeout: float) -> dict[str, Any]:
         """Say which words an answer stands on. Raises as the other process does."""

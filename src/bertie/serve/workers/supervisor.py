@@ -19,7 +19,7 @@ from typing import Any
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError
-from bertie.serve.limits import GRACE_SECONDS, bind
+from bertie.serve.limits import GRACE_SECONDS, address, bind
 from bertie.serve.shares import parse
 from bertie.serve.workers import processes
 
@@ -99,8 +99,7 @@ def supervise(models: Sequence[str], settings: ServeSettings, *, announce: Calla
             for child in https:
                 child.start()
             _first_word(heard, wake, [holder, *https])
-            host, port = listener.getsockname()[:2]
-            announce(f"http://{host}:{port}", grpc_port or None)
+            announce(address(listener, settings), grpc_port or None)
             _watch([holder, *https], wake)
         except _Ended:
             pass

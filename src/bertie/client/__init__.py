@@ -1,0 +1,1 @@
+"""Asks a server of Bertie's, as if its model were here."""

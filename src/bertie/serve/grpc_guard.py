@@ -1,0 +1,78 @@
+"""Keys, TLS and log lines for gRPC, as HTTP has them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+
+from bertie.config import ServeSettings
+from bertie.errors import KeyRefused
+from bertie.serve.journal import ENTRY, Entry, request_id
+from bertie.serve.keys import Keys, admit
+from bertie.serve.tls import Certificate
+
+OPEN = ("/ServerLive", "/ServerReady")
+
+
+def bytes_of(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return metadata as HTTP has its headers."""
+    return [(name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in metadata]
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Lets calls pass that have a key, or need none."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:
+        """Pass a call on, or have it refused."""
+        if not call.method.endswith(OPEN):
+            try:
+                admit(self._keys, bytes_of(call.invocation_metadata or ()))
+            except KeyRefused as error:
+                return grpc.unary_unary_rpc_method_handler(_refusal(str(error)))
+        return await continuation(call)
+
+
+def _refusal(why: str) -> Callable[[Any, Any], Awaitable[None]]:
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+
+    return refuse
+
+
+def interceptors(settings: ServeSettings) -> list[Gate]:
+    """Return what stands before the calls."""
+    keys = Keys(settings.api_keys)
+    return [Gate(keys)] if keys else []
+
+
+def add_port(server: grpc.aio.Server, address: str, certified: Certificate | None) -> int:
+    """Listen, with TLS where there is a certificate, which may be replaced. Raises RuntimeError where that fails."""
+    if certified is None:
+        return int(server.add_insecure_port(address))
+
+    given = certified.pair
+
+    def fetch() -> Any:
+        nonlocal given
+        certified.refresh()
+        if certified.pair is given:
+            return None
+        given = certified.pair
+        return grpc.ssl_server_certificate_configuration([given])
+
+    first = grpc.ssl_server_certificate_configuration([given])
+    credentials = grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=False)
+    return int(server.add_secure_port(address, credentials))
+
+
+def begin(route: str, context: Any) -> Entry:
+    """Return the entry of a call that begins, and have its identifier sent back."""
+    entry = Entry(request_id(bytes_of(context.invocation_metadata() or ())), "gRPC", route)
+    ENTRY.set(entry)
+    context.set_trailing_metadata((("x-request-id", entry.request_id),))
+    return entry
