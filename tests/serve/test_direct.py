@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 import bertie
+from bertie.config import ServeSettings
 from bertie.serve.server import app_for
 
 pytestmark = pytest.mark.anyio
@@ -76,3 +77,13 @@ async def test_middleware_added_later_is_around_the_short_way(classifier: bertie
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://test"
     ).post("/invocations", content=b'"ok"')
     assert answer.status_code == 500
+
+
+async def test_the_short_way_is_behind_the_keys(classifier: bertie.Classifier, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length-0123456789\n", encoding="utf-8")
+    app = app_for(classifier, ServeSettings(api_keys=keys))
+    for path in ("/invocations", "/predict"):
+        assert (await client(app).post(path, content=b'"ok"')).status_code == 401
+    headers = {"x-api-key": "a-key-of-some-length-0123456789"}
+    assert (await client(app).post("/invocations", content=b'"ok"', headers=headers)).status_code == 200

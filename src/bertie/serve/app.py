@@ -52,6 +52,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     async def metrics() -> Response:
         return Response(await endpoint.models.page(), headers={"content-type": CONTENT_TYPE})
 
+    # The innermost: whoever asks has to pass what is around it.
     app.add_middleware(Direct, routes=routes_of(routers, "/invocations", "/predict"), explain=explained)
     guard(app, endpoint.settings)
     app.add_middleware(Watch, models=endpoint.models)
