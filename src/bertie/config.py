@@ -71,7 +71,7 @@ class TrainSettings(Settings):
         "macro_f1", description="Validation metric that chooses the best checkpoint."
     )
     batch_size: int = Field(
-        0, ge=0, description="Texts in one update of the weights; 0 takes 32, and 64 from 5000 training rows on."
+        0, ge=0, description="Texts in one update of the weights; 0 takes 16, and 64 from 5000 training rows on."
     )
     batch_tokens: int = Field(
         16384, ge=64, description="Padded tokens computed at once; a larger batch is computed in parts."

@@ -97,6 +97,6 @@ def test_it_is_due_by_number_and_by_clock(tiny_base: Path, tmp_path: Path, monke
 
 
 def test_large_sets_take_more_texts_an_update(tiny_base: Path, tmp_path: Path) -> None:
-    assert job(tiny_base, tmp_path, rows=10).batch_size == 32
+    assert job(tiny_base, tmp_path, rows=10).batch_size == 16
     assert job(tiny_base, tmp_path, rows=MANY_ROWS).batch_size == 64
     assert job(tiny_base, tmp_path, rows=10, batch_size=7).batch_size == 7

@@ -19,7 +19,7 @@ FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates
 
 
 MANY_ROWS = 5000
-"""From this many training rows on, an update takes 64 texts; below, 32."""
+"""From this many training rows on, an update takes 64 texts; below, 16 (measured, see docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Job:
     @property
     def batch_size(self) -> int:
         """Texts in one update. Large sets have updates enough to make each of them larger, which is faster."""
-        return self.settings.batch_size or (64 if len(self.train) >= MANY_ROWS else 32)
+        return self.settings.batch_size or (64 if len(self.train) >= MANY_ROWS else 16)
 
     @property
     def identity(self) -> str:
