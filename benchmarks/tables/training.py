@@ -30,10 +30,10 @@ def train(record: dict[str, Any]) -> str:
 ## Training: time and quality on CoLA
 
 `python -m benchmarks.train --data cola_public_1.1.zip`. The default base (all-MiniLM-L6-v2), all in one run, seed by
-seed in turn. `bertie train` with its defaults of that day, three passes, cuts 5 % of the 8,551
-training rows to choose its checkpoint; its time is scaled to all rows and
-includes that validation. The transformers `Trainer` (grouped by length, padded to the longest, bf16, learning rate 1e-4, 3 passes) learns from all of them. The old recipe is that of the retired SageMaker sample:
-texts padded to 64 tokens, fp32, batch 64.
+seed in turn. `bertie train` with its defaults of that day, three passes, cuts 5 % of the 8,551 training rows to choose
+its checkpoint; its time is scaled to all rows and includes that validation. The transformers `Trainer` (grouped by
+length, padded to the longest, bf16, learning rate 1e-4, 3 passes) learns from all of them. The old recipe is that of
+the retired SageMaker sample: texts padded to 64 tokens, fp32, batch 64.
 
 {table(["", "median seconds a pass", "times Bertie's", "seeds"], speed)}
 
