@@ -45,20 +45,31 @@ class CannotInstall(Exception):
     """An environment could not be made; the message is pip's."""
 
 
+Steps = tuple[tuple[str, ...], ...]
+"""What pip is given, call by call: requirements, and options for all of them."""
+
+
 def python_of(name: str, home: Path) -> Path:
     """Return the Python of an environment, which is made if it is not there. Raises CannotInstall with the reason."""
-    if not name:
-        return Path(sys.executable)
-    wanted = (TORCH, *REQUIREMENTS[name])
-    folder = home / f"{name}-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]}"
+    return environment(name, ((TORCH,), REQUIREMENTS[name]), home) if name else Path(sys.executable)
+
+
+def folder_of(name: str, steps: Steps, home: Path) -> Path:
+    """Return where an environment lies; with other requirements it lies elsewhere."""
+    return home / f"{name}-{hashlib.sha256(json.dumps(steps).encode()).hexdigest()[:8]}"
+
+
+def environment(name: str, steps: Steps, home: Path) -> Path:
+    """Return the Python of an environment, which is made if it is not there. Raises CannotInstall with the reason."""
+    folder = folder_of(name, steps, home)
     python = folder / "bin" / "python"
     ready = folder / ".ready"
     if not ready.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         print(f"installing {name}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        pip(python, TORCH)
-        pip(python, *wanted)
+        for step in steps:
+            pip(python, *step)
         if name in UNWANTED:
             pip(python, "-y", UNWANTED[name], verb="uninstall")
         ready.touch()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from bertie import sagemaker
+from bertie import sagemaker_environment
 from bertie.settings import Settings
 
 
@@ -247,4 +247,4 @@ class ServeSettings(Settings):
 
     @classmethod
     def _from_environment(cls, environment: Mapping[str, str]) -> dict[str, Any]:
-        return sagemaker.settings(environment) | super()._from_environment(environment)
+        return sagemaker_environment.settings(environment) | super()._from_environment(environment)

@@ -33,6 +33,7 @@
      ├─ Overloaded                    9   429   more waits than can be answered in time; see Retry-After
      ├─ DeadlinePassed                9   504   the answer was not ready within the time allowed for it
      ├─ BenchError                   10   500   the process that measures a model died, or took too long
+     ├─ DeployError                  11   500   a deployment could not be made, changed or removed
      ├─ Preempted                    75   503   the machine is taken away (SIGTERM); all is saved, and can be resumed
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
 
@@ -248,6 +249,12 @@ class BenchError(BertieError):
     """The process that measures a model died, or took too long."""
 
     exit_code = 10
+
+
+class DeployError(BertieError):
+    """A deployment could not be made, changed or removed; what was made of it is named."""
+
+    exit_code = 11
 
 
 class Preempted(BertieError):

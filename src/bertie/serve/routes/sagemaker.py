@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from bertie.sagemaker import execution_parameters
+from bertie.sagemaker_environment import execution_parameters
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.routes.documented import PROBLEM, TEXT, json, list_of, responses, takes
 from bertie.serve.wire import attributes

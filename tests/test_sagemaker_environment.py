@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertie import sagemaker
+from bertie import sagemaker_environment
 from bertie.config import ServeSettings
 from bertie.errors import UsageError
 
@@ -53,11 +53,11 @@ def test_a_value_that_cannot_be_is_an_error(variable: str, value: str) -> None:
 
 @pytest.mark.parametrize(("limit", "payload", "together"), [(6, 6, 4), (25, 25, 4), (50, 50, 2), (300, 100, 1)])
 def test_a_batch_transform_is_told_what_fits(limit: int, payload: int, together: int) -> None:
-    found = sagemaker.execution_parameters(limit * 2**20)
+    found = sagemaker_environment.execution_parameters(limit * 2**20)
     assert found["MaxPayloadInMB"] == payload
     assert found["MaxConcurrentTransforms"] == together
     assert found["MaxPayloadInMB"] * found["MaxConcurrentTransforms"] <= 100
-    assert sagemaker.execution_parameters(1024)["MaxPayloadInMB"] == 1
+    assert sagemaker_environment.execution_parameters(1024)["MaxPayloadInMB"] == 1
 
 
 def test_a_multi_model_endpoint_loads_from_its_folder() -> None:

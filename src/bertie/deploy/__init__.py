@@ -1,0 +1,1 @@
+"""Bundle -> Docker, Amazon SageMaker, Kubernetes."""
