@@ -43,6 +43,8 @@ class Caller:
     """Sends requests, one after the other. A dry one checks their arguments and keeps them, and sends nothing."""
 
     session: Session
+    show: bool = False
+    """Send nothing that changes anything, though there are credentials to look around with."""
     requests: list[Request] = field(default_factory=list)
     """All that were sent, or would be, in order; uploads of files in a dry run alone."""
     made: list[Made] = field(default_factory=list)
@@ -50,8 +52,8 @@ class Caller:
 
     @property
     def dry(self) -> bool:
-        """Whether nothing is sent."""
-        return self.session.dry
+        """Whether nothing is sent that changes anything."""
+        return self.session.dry or self.show
 
     def send(
         self, service: str, operation: str, arguments: Mapping[str, Any], doing: str, *, makes: Made | None = None

@@ -40,6 +40,8 @@ CODES: dict[str, tuple[type[DeployError], str]] = {
     "ObjectNotFoundException": (ResourceMissing, ""),
     "ResourceInUse": (NameTaken, "choose another --name, or remove what has this one"),
     "BucketAlreadyExists": (NameTaken, "bucket names are shared by all accounts: give one of your own with --bucket"),
+    "ModelError": (DeployError, "bertie deploy sagemaker-logs NAME shows what the container said"),
+    "ModelNotReadyException": (DeployError, "it is still loading: ask again in a minute"),
     "PermanentRedirect": (DeployError, "the bucket is in another region: take its region with --region"),
     "IllegalLocationConstraintException": (DeployError, "the bucket is in another region: take it with --region"),
     "AuthorizationHeaderMalformed": (DeployError, "the bucket is in another region: take its region with --region"),

@@ -20,6 +20,11 @@ FAMILIES: dict[Kind, str] = {
 }
 """Source: the enumerations of instance types in the service description of botocore 1.44.5."""
 
+LOCAL_DISK = (
+    "m5d m6gd m6id c5d c6gd c6id r5d r6gd r6id r7gd g4dn g5 g6 g6e gr6 g7 g7e p3dn p4d p4de p5 p5e p5en trn1 trn1n"
+)
+"""Families with disks of their own: those are encrypted by the hardware, and a KMS key for them is refused."""
+
 ELASTIC = (
     "Amazon Elastic Inference attached a part of a GPU to a CPU machine. AWS took no new customers from April 2023 "
     "on and has since shut it down. For a BERT classifier its place is taken by: a quantised model on a CPU type with "
@@ -66,5 +71,5 @@ def refuse_accelerator(name: str, what: str) -> Instance:
     part = {"gpu": "a GPU", "neuron": "a Neuron accelerator"}.get(type_.kind, "an accelerator")
     raise UsageError(
         f"{name!r} has {part}, and {what} runs on the CPU only: it would be paid for and stand idle.",
-        hint="take a CPU type, such as ml.c7i.xlarge; bertie deploy recommend MODEL finds one",
+        hint="take a CPU type, such as ml.c7i.xlarge; bertie deploy sagemaker-recommend MODEL finds one",
     )

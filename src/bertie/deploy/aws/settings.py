@@ -37,7 +37,7 @@ class AwsSettings(Settings):
     @field_validator("tags")
     @classmethod
     def _tags_have_values(cls, tags: str) -> str:
-        pairs = _parts(tags)
+        pairs = parts(tags)
         if any(not pair.partition("=")[0] or "=" not in pair for pair in pairs):
             raise ValueError("KEY=VALUE, separated by commas")
         if any(pair.lower().startswith(("aws:", "bertie:")) for pair in pairs):
@@ -48,13 +48,14 @@ class AwsSettings(Settings):
 
     def network(self) -> dict[str, list[str]] | None:
         """Return the VpcConfig of a request; None outside a VPC. One of the two alone is refused by AWS."""
-        subnets, groups = _parts(self.subnets), _parts(self.security_groups)
+        subnets, groups = parts(self.subnets), parts(self.security_groups)
         return {"SecurityGroupIds": groups, "Subnets": subnets} if subnets or groups else None
 
     def tag_pairs(self) -> dict[str, str]:
         """Return the user's tags."""
-        return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in _parts(self.tags))}
+        return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in parts(self.tags))}
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
+    """Return the parts of a list that is separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -10,6 +10,7 @@ from typing import Any
 
 from bertie.deploy.aws.calls import Caller, Made
 from bertie.deploy.aws.failures import told
+from bertie.deploy.aws.session import Session
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.tags import as_query, tags
 from bertie.disk import sha256
@@ -141,11 +142,11 @@ def open_store(caller: Caller, settings: AwsSettings) -> Store:
     Raises DeployError if it is in another region or belongs to another account, ResourceMissing for a missing --bucket.
     """
     session = caller.session
-    bucket = settings.bucket or f"sagemaker-{session.region}-{session.account}"
+    bucket = settings.bucket or usual_bucket(session)
     store = Store(caller, bucket, settings.kms_key)
     if session.dry:
         return store
-    # A bucket with the usual name that somebody else made would get the user's model.
+    # A bucket with the usual name that somebody else made before us would get the user's model.
     owner = {} if settings.bucket else {"ExpectedBucketOwner": session.account}
     try:
         found = caller.read("s3", "HeadBucket", {"Bucket": bucket, **owner}, f"use the bucket {bucket}")
@@ -171,6 +172,11 @@ def _make(caller: Caller, bucket: str) -> None:
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     made = Made(f"bucket {bucket}", f"aws s3 rb s3://{bucket}")
     caller.send("s3", "CreateBucket", {"Bucket": bucket, **place}, f"make the bucket {bucket}", makes=made)
+
+
+def usual_bucket(session: Session) -> str:
+    """Return the name that SageMaker's own tools give to the bucket of an account in a region."""
+    return f"sagemaker-{session.region}-{session.account}"
 
 
 def split_uri(uri: str) -> tuple[str, str]:
