@@ -93,7 +93,11 @@ class Watched:
         else:
             kind, text = "application/xml", f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         text = "" if environ["REQUEST_METHOD"] == "HEAD" else text
-        headers = [("Content-Type", kind), ("Content-Length", str(len(text.encode()))), *fault.get("headers", {}).items()]
+        headers = [
+            ("Content-Type", kind),
+            ("Content-Length", str(len(text.encode()))),
+            *fault.get("headers", {}).items(),
+        ]
         start_response(f"{status} Fault", headers)
         return [text.encode()]
 
@@ -129,7 +133,9 @@ def refuse_second(name: str, kind: str, things: str, field: str) -> None:
         if called in getattr(self, things):
             raise ValidationError(message=f'Cannot create already existing {kind} "arn:aws:sagemaker:::{called}".')
         made = real(self, *given, **named)
-        PASSED[f"{things} {called}"] = list(STATES.get({"endpoints": "endpoint", "transform_jobs": "transform"}.get(things, ""), []))
+        PASSED[f"{things} {called}"] = list(
+            STATES.get({"endpoints": "endpoint", "transform_jobs": "transform"}.get(things, ""), [])
+        )
         return made
 
     setattr(SageMakerModelBackend, name, create)
