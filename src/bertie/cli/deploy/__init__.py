@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from bertie.cli.deploy import docker, kubernetes, recommend, sagemaker
+from bertie.cli.deploy import docker, kubernetes, recommend, sagemaker, sagemaker_train
 
 
 class Deploy(typer.core.TyperGroup):
@@ -28,6 +28,9 @@ app = typer.Typer(
 app.command("docker")(docker.docker)
 app.command("kubernetes")(kubernetes.kubernetes)
 app.command("sagemaker")(sagemaker.sagemaker)
+app.command("sagemaker-train")(sagemaker_train.train)
+app.command("sagemaker-follow")(sagemaker_train.follow)
+app.command("sagemaker-source")(sagemaker_train.source)
 app.command("sagemaker-batch")(sagemaker.batch)
 app.command("sagemaker-status")(sagemaker.status)
 app.command("sagemaker-logs")(sagemaker.logs)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.errors import UsageError, nearest
