@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -48,6 +48,9 @@ class Talk:
     def warn(self, message: str) -> None:
         """Print one line that begins with `warning:`."""
         self.console.print(f"[yellow]warning:[/yellow] {message.replace('[', chr(92) + '[')}")
+
+    def measured(self, values: Mapping[str, float]) -> None:
+        """Hear numbers of a training by name, as log.jsonl has them. People are told them in other lines."""
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Bar]:

@@ -17,7 +17,8 @@ from pyarrow import parquet
 
 from bertie.config import DataSettings
 from bertie.data import sources
-from bertie.data.sources import BadRow, Record, open_source
+from bertie.data.records import BadRow, Record
+from bertie.data.sources import open_source
 from bertie.errors import DataNotFound, DataUnreadable
 
 SLOW_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

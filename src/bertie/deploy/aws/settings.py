@@ -1,0 +1,61 @@
+"""The settings that everything on AWS shares: who, where, under which key, in which network."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from bertie.settings import Settings
+
+MOST_TAGS = 49
+"""AWS takes fifty tags on a resource; one of them is ours."""
+
+
+class AwsSettings(Settings):
+    """Where in AWS, in whose name and under whose rules."""
+
+    command: ClassVar[str] = "deploy sagemaker"
+
+    role: str | None = Field(
+        None, description="IAM role that the machines run as: its name or ARN. They read and write S3 and logs with it."
+    )
+    region: str | None = Field(
+        None, description="AWS region, such as eu-west-1; that of the environment or profile if not given."
+    )
+    profile: str | None = Field(None, description="Profile of ~/.aws/config with the credentials to use.")
+    bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="S3 bucket for what is uploaded; sagemaker-REGION-ACCOUNT, made if it is missing, if not given.",
+    )
+    tags: str = Field("", description="Tags for everything that is made, KEY=VALUE, separated by commas.")
+    kms_key: str | None = Field(None, description="KMS key (id, ARN or alias) that encrypts disks and files in S3.")
+    subnets: str = Field("", description="Subnets of your VPC to run in, separated by commas.")
+    security_groups: str = Field("", description="Security groups in that VPC, separated by commas.")
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_have_values(cls, tags: str) -> str:
+        pairs = parts(tags)
+        if any(not pair.partition("=")[0] or "=" not in pair for pair in pairs):
+            raise ValueError("KEY=VALUE, separated by commas")
+        if any(pair.lower().startswith(("aws:", "bertie:")) for pair in pairs):
+            raise ValueError("keys that do not begin with aws: or bertie:")
+        if len(pairs) > MOST_TAGS:
+            raise ValueError(f"at most {MOST_TAGS} tags")
+        return tags
+
+    def network(self) -> dict[str, list[str]] | None:
+        """Return the VpcConfig of a request; None outside a VPC. One of the two alone is refused by AWS."""
+        subnets, groups = parts(self.subnets), parts(self.security_groups)
+        return {"SecurityGroupIds": groups, "Subnets": subnets} if subnets or groups else None
+
+    def tag_pairs(self) -> dict[str, str]:
+        """Return the user's tags."""
+        return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in parts(self.tags))}
+
+
+def parts(text: str) -> list[str]:
+    """Return the parts of a list that is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,230 @@
+"""The image, built by podman and run by runc as Kubernetes would run it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertie as package
+from bertie.serve.limits import GRACE_SECONDS
+from tests.conftest import last_json
+from tests.engine import BASE, Engine, engine
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "v2" / "bundle"
+TEXTS = ["where is my parcel", "i love it"]
+TAG = "localhost/tone:1"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    one = engine(tmp_path_factory.mktemp("podman"))
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def context(podman: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build context with the wheels of all requirements: a build without a network."""
+    return written(podman, tmp_path_factory.mktemp("context") / "image")
+
+
+@pytest.fixture(scope="module")
+def image(podman: Engine, context: Path) -> str:
+    """The image, with the bundle in it."""
+    done = build(podman, context, TAG)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return TAG
+
+
+def bertie(podman: Engine, folder: Path, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bertie", "deploy", "docker", BUNDLE, "--out", folder, "--base-image", BASE]
+    done = subprocess.run(
+        [*command, *words, "--tag", TAG, "--json"],
+        env=podman.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return last_json(done.stdout)
+
+
+def written(podman: Engine, folder: Path, *words: str) -> Path:
+    bertie(podman, folder, "--engine", "none", *words)
+    shutil.copytree(podman.wheels, folder / "wheels", dirs_exist_ok=True)
+    return folder
+
+
+def build(podman: Engine, context: Path, tag: str) -> subprocess.CompletedProcess[str]:
+    """Build as `bertie deploy docker` does, but from the wheels alone."""
+    offline = ["--build-arg=PIP_NO_INDEX=1", "--network=none", "--format=docker"]
+    return podman.podman("build", *offline, "--tag", tag, context, check=False)
+
+
+def serving(podman: Engine, image: str, *words: str, options: tuple[str, ...] = ()) -> str:
+    """Start a container and wait until its own health check is content."""
+    container = podman.start(image, *words, options=options)
+    for _ in range(300):
+        if podman.inside(container, "python", "-m", "bertie.deploy.container.ping").returncode == 0:
+            return container
+        time.sleep(0.1)
+    pytest.fail(f"never ready: {podman.podman('logs', container).stderr}")
+
+
+ASK = """
+import sys, urllib.request
+request = urllib.request.Request('http://127.0.0.1:8080/invocations', sys.argv[1].encode())
+print(urllib.request.urlopen(request).read().decode())
+"""
+
+
+def ask(podman: Engine, container: str, texts: list[str]) -> list[dict[str, Any]]:
+    done = podman.inside(container, "python", "-c", ASK, json.dumps(texts))
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+def expected() -> list[tuple[str | None, float]]:
+    return [(one.label, pytest.approx(one.score, abs=1e-5)) for one in package.load(BUNDLE).predict(TEXTS)]
+
+
+def test_it_serves_read_only_without_rights_and_ends_well(podman: Engine, image: str) -> None:
+    container = serving(podman, image, "serve")
+    assert [(one["label"], one["score"]) for one in ask(podman, container, TEXTS)] == expected()
+    status = podman.inside(container, "cat", "/proc/1/status").stdout
+    assert "\nUid:\t65532\t65532\t65532\t65532\n" in status
+    assert "\nCapEff:\t0000000000000000\n" in status
+    command = podman.inside(container, "cat", "/proc/1/cmdline").stdout.split("\0")
+    assert command[1:5] == ["-m", "bertie", "serve", "/opt/ml/model"]
+    assert podman.inside(container, "touch", "/opt/ml/model/x").returncode != 0
+    assert podman.inside(container, "touch", "/tmp/x").returncode == 0  # noqa: S108
+    started = time.monotonic()
+    podman.podman("stop", "--time", GRACE_SECONDS + 5, container)
+    assert time.monotonic() - started < GRACE_SECONDS
+    assert podman.podman("inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "0"
+    logs = podman.podman("logs", container)
+    assert not [text for text in TEXTS if text in logs.stdout + logs.stderr]
+
+
+def test_the_optimized_engine_answers_in_it(podman: Engine, image: str) -> None:
+    program = "import bertie; print(bertie.load('/opt/ml/model').variant.engine)"
+    done = podman.podman("run", "--rm", "--no-healthcheck", "--entrypoint=python", image, "-c", program)
+    assert done.stdout == "openvino\n"
+
+
+def test_a_mounted_bundle_is_served_too(podman: Engine, image: str, tmp_path: Path) -> None:
+    bare = written(podman, tmp_path / "bare", "--no-bake")
+    assert build(podman, bare, "localhost/bare:1").returncode == 0
+    container = serving(podman, "localhost/bare:1", options=(f"--volume={BUNDLE}:/opt/ml/model:ro",))
+    assert [(one["label"], one["score"]) for one in ask(podman, container, TEXTS)] == expected()
+
+
+def test_it_says_that_it_cannot_train(podman: Engine, image: str) -> None:
+    done = podman.podman("run", "--rm", "--no-healthcheck", image, "train", check=False)
+    assert done.returncode == 6
+    assert "--with-training" in done.stderr
+
+
+def test_there_is_no_pytorch_in_it_and_its_size_is_known(podman: Engine, image: str, tmp_path: Path) -> None:
+    done = podman.podman(
+        "run", "--rm", "--no-healthcheck", "--entrypoint=python", image, "-c", "import torch", check=False
+    )
+    assert "ModuleNotFoundError" in done.stderr
+    root = podman.unpack(image, tmp_path / "root")
+    own, whole = (size(place) for place in (root / "opt" / "bertie", root))
+    bytes_ = int(podman.podman("image", "inspect", "--format", "{{.Size}}", image).stdout)
+    sys.stdout.write(f"image {bytes_ / 1e6:.0f} MB, files {whole / 1e6:.0f} MB, /opt/bertie {own / 1e6:.0f} MB\n")
+    packages = root.glob("opt/bertie/lib/python*/site-packages/*")
+    largest = sorted(((size(one), one.name) for one in packages), reverse=True)
+    sys.stdout.write(", ".join(f"{name} {bytes_ / 1e6:.0f}" for bytes_, name in largest[:12]) + "\n")
+    assert own < 600e6
+
+
+def size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def test_the_labels_are_those_that_sagemaker_asks_for(podman: Engine, image: str) -> None:
+    facts = json.loads(podman.podman("image", "inspect", image).stdout)[0]
+    labels = facts["Labels"]
+    assert labels["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
+    assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert labels["bertie.bundle.digest"].startswith("sha256:")
+    assert facts["Config"]["Entrypoint"] == ["python", "-m", "bertie.deploy.container"]
+    assert facts["Config"]["Cmd"] == ["serve"]
+    assert facts["Config"]["User"] == "65532:65532"
+    assert facts["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_several_models_are_loaded_over_http(podman: Engine, image: str, tmp_path: Path) -> None:
+    shutil.copytree(BUNDLE, tmp_path / "models" / "abc" / "model")
+    options = ("--env=SAGEMAKER_MULTI_MODEL=true", f"--volume={tmp_path}/models:/opt/ml/models:ro")
+    container = serving(podman, image, "serve", options=(*options, "--env=SAGEMAKER_BIND_TO_PORT=8099"))
+    program = """
+import json, urllib.request
+def post(path, body):
+    asked = urllib.request.Request('http://127.0.0.1:8099' + path, json.dumps(body).encode())
+    return urllib.request.urlopen(asked).read()
+post('/models', {'model_name': 'abc', 'url': '/opt/ml/models/abc/model'})
+print(json.loads(post('/models/abc/invoke', 'i love it'))['label'])
+"""
+    done = podman.inside(container, "python", "-c", program)
+    assert done.stdout == "praise\n", done.stderr
+
+
+@pytest.mark.parametrize("package_name", ["torch", "transformers"])
+def test_an_image_with_pytorch_in_it_is_not_made(
+    podman: Engine, image: str, context: Path, tmp_path: Path, package_name: str
+) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(context, spoilt)
+    with zipfile.ZipFile(spoilt / "wheels" / f"{package_name}-0-py3-none-any.whl", "w") as wheel:
+        about = f"{package_name}-0.dist-info"
+        wheel.writestr(f"{package_name}/__init__.py", "")
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {package_name}\nVersion: 0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    with (spoilt / "requirements.txt").open("a") as requirements:
+        requirements.write(f"{package_name}==0\n")
+    done = build(podman, spoilt, "localhost/spoilt:1")
+    assert done.returncode != 0
+    assert f"['{package_name}'] does not belong into an image that only serves" in done.stdout + done.stderr
+
+
+def test_a_package_that_is_missing_stops_the_build(podman: Engine, image: str, context: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(context, spoilt)
+    lines = (spoilt / "requirements.txt").read_text().splitlines(keepends=True)
+    (spoilt / "requirements.txt").write_text("".join(line for line in lines if not line.startswith("numpy==")))
+    done = build(podman, spoilt, "localhost/spoilt:2")
+    assert done.returncode != 0
+    assert "numpy" in done.stdout + done.stderr
+
+
+def test_the_command_builds_where_there_is_an_engine(podman: Engine, image: str, context: Path, tmp_path: Path) -> None:
+    """With a base that brings the packages with it, the command needs no index either."""
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    shutil.copytree(podman.wheels, ready / "wheels")
+    (ready / "Dockerfile").write_text(f"FROM {BASE}\nCOPY wheels /wheels\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels\n")
+    podman.podman("build", "--tag", "localhost/with-wheels/python:3.11", ready)
+    facts = bertie(podman, tmp_path / "image", "--base-image", "localhost/with-wheels/python:3.11")
+    assert facts["engine"] == "podman"
+    assert facts["built"]
+    assert facts["bytes"] > 100e6
+    container = serving(podman, TAG)
+    assert [(one["label"], one["score"]) for one in ask(podman, container, TEXTS)] == expected()
