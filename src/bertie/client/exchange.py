@@ -1,7 +1,7 @@
 """What a client and a server say to each other: which requests, what their answers mean, and when to ask again.
 
 No input or output here. An exchange is a generator that yields what is to be done, and is sent what came of it; the
-clients do it, one waiting in its thread and one in an event loop.
+clients do it, one waiting in its thread and one in an event loop, and so does an endpoint of SageMaker.
 """
 
 from __future__ import annotations
@@ -100,6 +100,22 @@ class Retries:
             return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - self.now())
         except (ValueError, OverflowError):
             return 0.0
+
+
+def carry_out(exchange: Exchange[Result], post: Callable[[bytes], Came]) -> Result:
+    """Do what an exchange says, in this thread: `post` sends a body, and says what came back."""
+    came: Came | None = None
+    while True:
+        try:
+            act = exchange.send(came)
+        except StopIteration as done:
+            found: Result = done.value
+            return found
+        if isinstance(act, Send):
+            came = post(act.body)
+        else:
+            time.sleep(act.seconds)
+            came = None
 
 
 def predictions(texts: Sequence[Text], retries: Callable[[], Retries]) -> Exchange[list[Prediction]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from bertie.client.exchange import Came, Exchange, Result, Retries, Send, predictions
+from bertie.client.exchange import Came, Exchange, Result, Retries, Send, carry_out, predictions
 from bertie.errors import UsageError, need
 from bertie.scores import Prediction
 from bertie.tokens import Text
@@ -93,7 +92,7 @@ class Client(_Session):
 
         Raises what the server raised; NotReady where it is not reached, DeadlinePassed where it takes too long.
         """
-        return self._run(predictions(texts, self._retries))
+        return carry_out(predictions(texts, self._retries), self._post)
 
     def predict_proba(self, texts: Sequence[Text]) -> NDArray[np.float64]:
         """Return probabilities [texts, labels], labels in the model's order. Raises as `predict` does."""
@@ -116,22 +115,11 @@ class Client(_Session):
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
 
-    def _run(self, exchange: Exchange[Result]) -> Result:
-        came: Came | None = None
-        while True:
-            try:
-                act = exchange.send(came)
-            except StopIteration as done:
-                found: Result = done.value
-                return found
-            if isinstance(act, Send):
-                try:
-                    came = _came(self._http.post(self._path, content=act.body))
-                except httpx.RequestError as error:
-                    came = _lost(error)
-            else:
-                time.sleep(act.seconds)
-                came = None
+    def _post(self, body: bytes) -> Came:
+        try:
+            return _came(self._http.post(self._path, content=body))
+        except httpx.RequestError as error:
+            return _lost(error)
 
 
 class AsyncClient(_Session):
