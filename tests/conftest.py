@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def bertie() -> Bertie:
             text=True,
             timeout=300,
             check=False,
-            **options,  # type: ignore[call-overload]
+            **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
         )
         return done
 
@@ -255,7 +256,7 @@ def served(tiny_bundle: Path) -> Iterator[str]:
         yield address
 
 
-def last_json(text: str) -> dict[str, object]:
+def last_json(text: str) -> dict[str, Any]:
     """Return the JSON document in the last line of an output."""
-    document: dict[str, object] = json.loads(text.strip().splitlines()[-1])
+    document: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
     return document

@@ -40,7 +40,7 @@ def megabytes(count: int) -> object:
 
 
 def made(**settings: object) -> Models:
-    return Models(ServeSettings(**settings), loads=megabytes(10))  # type: ignore[arg-type]
+    return Models(ServeSettings(**settings), loads=megabytes(10))  # type: ignore[arg-type]  # settings by name
 
 
 async def asked(models: Models, name: str | None = None) -> str:
