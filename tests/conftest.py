@@ -222,7 +222,7 @@ def bertie() -> Bertie:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,  # a processor without bf16 or AVX-512 takes ten times as long to train
             check=False,
             **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
         )
