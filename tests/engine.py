@@ -36,6 +36,7 @@ CONTAINERS = """
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+tmp_dir = "{folder}/tmp"
 [containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 """
@@ -104,15 +105,6 @@ class Engine:
         """Run a command in a container."""
         return self.podman("exec", container, *command, check=False)
 
-    def unpack(self, image: str, folder: Path) -> Path:
-        """Write an image's file system into a folder."""
-        made = self.podman("create", image).stdout.strip()
-        folder.mkdir()
-        self.podman("export", "--output", folder.with_suffix(".tar"), made)
-        self.podman("rm", made)
-        _run("tar", "-C", folder, "-xf", folder.with_suffix(".tar"))
-        return folder
-
     def close(self) -> None:
         """Remove all containers and images."""
         self.podman("rm", "--all", "--force", "--time=0", check=False)
@@ -126,7 +118,7 @@ def engine(folder: Path) -> Engine:
         _cannot("the base image is not there: python -m tests.engine")
     if missing := [name for name in ("podman", "runc") if shutil.which(name) is None] or os.geteuid() != 0:
         _cannot(f"containers need root, podman and runc ({missing})")
-    (folder / "containers.conf").write_text(CONTAINERS, encoding="utf-8")
+    (folder / "containers.conf").write_text(CONTAINERS.format(folder=folder), encoding="utf-8")
     one = Engine(folder, found / "wheels")
     for driver in ("overlay", "vfs"):  # within a container there may be no overlay
         (folder / "storage.conf").write_text(STORAGE.format(driver=driver, folder=folder), encoding="utf-8")

@@ -15,7 +15,7 @@ import pytest
 
 from bertie.bundle.manifest import FILE, Manifest
 from bertie.deploy.docker import engine
-from bertie.deploy.docker.context import plan, served
+from bertie.deploy.docker.context import BEGINNING, plan, served
 from bertie.deploy.docker.deploy import deploy_docker
 from bertie.deploy.docker.dockerfile import Recipe, dockerfile
 from bertie.deploy.docker.requirements import pinned
@@ -57,6 +57,7 @@ def test_the_same_model_makes_the_same_context(tmp_path: Path) -> None:
     for name in "ab":
         deploy_docker(BUNDLE, tmp_path / name, settings(), QUIET)
     for path in (tmp_path / "a").rglob("*"):
+        assert path.stat().st_mtime == BEGINNING
         assert path.is_dir() or path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
 
 

@@ -14,10 +14,10 @@ USER = "65532:65532"
 START_SECONDS = 480
 """Time to become ready before it counts as ill: what SageMaker allows a container."""
 
-NO_TORCH = """RUN python -c "import importlib.util, sys; \\
+NO_TORCH = """ \\
+ && python -c "import importlib.util, sys; \\
     found = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name)]; \\
-    sys.exit(f'{found} does not belong into an image that only serves' if found else 0)"
-"""
+    sys.exit(f'{found} does not belong into an image that only serves' if found else 0)\""""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ FROM ${{BASE_IMAGE}}
 COPY --from=build /opt/bertie /opt/bertie
 # Nothing is written but to /tmp: the root file system may be read-only.
 ENV PATH=/opt/bertie/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp BERTIE_CACHE=/tmp/bertie
-{"" if recipe.with_training else NO_TORCH}RUN mkdir -p {MODEL} && bertie --version
+RUN mkdir -p {MODEL} && bertie --version{"" if recipe.with_training else NO_TORCH}
 # From here on one model's image differs from another's; they share what is above.
 LABEL {labels}
 {baked}{_user(recipe)}WORKDIR /opt/ml
