@@ -25,12 +25,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    one = engine(tmp_path_factory.mktemp("podman"))
-    try:
+def podman() -> Iterator[Engine]:
+    with engine() as one:
         yield one
-    finally:
-        one.close()
 
 
 @pytest.fixture(scope="module")
