@@ -25,6 +25,8 @@ PAGES = (
     "docs/guides/optimizing.md",
     "docs/guides/benchmarking.md",
     "docs/guides/exporting.md",
+    "docs/guides/docker.md",
+    "docs/guides/kubernetes.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

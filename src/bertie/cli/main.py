@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bertie.cli import bench, check, demo, distill, evaluate, export, optimize, predict, serve, train
+from bertie.cli import bench, check, demo, deploy, distill, evaluate, export, optimize, predict, serve, train
 from bertie.errors import BertieError
 from bertie.version import __version__
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="From labelled texts to a fast, checked text classifier in production.\n\n"
-    "check the data -> train -> evaluate -> optimize -> predict / serve. Try `bertie demo` first.",
+    "check the data -> train -> evaluate -> optimize -> predict / serve -> deploy. Try `bertie demo` first.",
 )
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
@@ -29,6 +29,7 @@ app.command("optimize")(optimize.optimize)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
+app.add_typer(deploy.app, name="deploy")
 
 
 def _version(wanted: bool) -> None:

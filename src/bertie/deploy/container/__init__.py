@@ -1,0 +1,1 @@
+"""What runs inside the image that `bertie deploy docker` makes."""

@@ -1,0 +1,1 @@
+"""Bundle -> a Dockerfile with its build context -> an image."""

@@ -1,0 +1,1 @@
+"""Bundle -> manifests for Kubernetes, KServe and Kubeflow."""
