@@ -144,7 +144,7 @@ def _trial(folder: Path, request: Request, work: Path, price: Machine | None, ta
 
 
 def _is_trained_model(variant: Variant) -> bool:
-    """Return whether a variant is the export of the trained model itself: what was made of it has a probe of its own."""
+    """Return whether a variant is the trained model's own export: what was made of it has a probe of its own."""
     return variant.engine == "onnxruntime" and variant.precision == "fp32" and not variant.needs and not variant.probe
 
 
