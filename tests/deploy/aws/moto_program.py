@@ -24,7 +24,7 @@ from werkzeug.serving import run_simple
 
 CALLS: list[dict] = []
 FAULTS: list[dict] = []
-STATES: dict[str, list[dict]] = {"endpoint": [], "update": [], "transform": []}
+STATES: dict[str, list[dict]] = {"endpoint": [], "update": [], "transform": [], "training": []}
 """What the next thing of that kind goes through: a list of fields of its description, the last of which stays."""
 PASSED: dict[str, list[dict]] = {}
 LOCK = threading.Lock()
@@ -124,6 +124,9 @@ def fits(fault: dict) -> bool:
     return fault.get("times", 1) > 0
 
 
+KINDS = {"endpoints": "endpoint", "transform_jobs": "transform", "training_jobs": "training"}
+
+
 def refuse_second(name: str, kind: str, things: str, field: str) -> None:
     """Let a creation fail as AWS's does where there is such a thing already; moto replaces it in silence."""
     real = getattr(SageMakerModelBackend, name)
@@ -134,7 +137,7 @@ def refuse_second(name: str, kind: str, things: str, field: str) -> None:
             raise ValidationError(message=f'Cannot create already existing {kind} "arn:aws:sagemaker:::{called}".')
         made = real(self, *given, **named)
         PASSED[f"{things} {called}"] = list(
-            STATES.get({"endpoints": "endpoint", "transform_jobs": "transform"}.get(things, ""), [])
+            STATES.get(KINDS.get(things, ""), [])
         )
         return made
 
@@ -172,7 +175,9 @@ def main() -> None:
     refuse_second("create_endpoint_config", "endpoint configuration", "endpoint_configs", "endpoint_config_name")
     refuse_second("create_endpoint", "endpoint", "endpoints", "endpoint_name")
     refuse_second("create_transform_job", "transform job", "transform_jobs", "transform_job_name")
+    refuse_second("create_training_job", "training job", "training_jobs", "training_job_name")
     go_through("describe_endpoint", "endpoints")
+    go_through("describe_training_job", "training_jobs")
     go_through("describe_transform_job", "transform_jobs")
     application = Watched(DomainDispatcherApplication(create_backend_app))
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True)
