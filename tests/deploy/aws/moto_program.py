@@ -136,9 +136,7 @@ def refuse_second(name: str, kind: str, things: str, field: str) -> None:
         if called in getattr(self, things):
             raise ValidationError(message=f'Cannot create already existing {kind} "arn:aws:sagemaker:::{called}".')
         made = real(self, *given, **named)
-        PASSED[f"{things} {called}"] = list(
-            STATES.get(KINDS.get(things, ""), [])
-        )
+        PASSED[f"{things} {called}"] = list(STATES.get(KINDS.get(things, ""), []))
         return made
 
     setattr(SageMakerModelBackend, name, create)

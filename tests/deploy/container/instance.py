@@ -55,7 +55,9 @@ def python_with(folder: Path, *environments: str) -> Path:
     (site / "packages.pth").write_text("\n".join(map(str, [links, *there[1:]])) + "\n")
     programs = {"torchrun": "torch.distributed.run", "train": "sagemaker_training.cli.train", "pip3": "pip.__main__"}
     for name, module in programs.items():
-        (folder / "bin" / name).write_text(f"#!{python}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')\n")
+        (folder / "bin" / name).write_text(
+            f"#!{python}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')\n"
+        )
         (folder / "bin" / name).chmod(0o755)
     return python
 
@@ -92,7 +94,10 @@ class Instance:
         (config / "hyperparameters.json").write_text(json.dumps(dict(hyperparameters)))
         (config / "inputdataconfig.json").write_text("{}")
         hosts = folder / f"hosts-{index + 1}"
-        lines = ["127.0.0.1 localhost", *(f"{machine.address} {name}" for machine, name in zip(machines, names, strict=True))]
+        lines = [
+            "127.0.0.1 localhost",
+            *(f"{machine.address} {name}" for machine, name in zip(machines, names, strict=True)),
+        ]
         hosts.write_text("\n".join(lines) + "\n")
         return cls(machines[index], names[index], ml, hosts)
 

@@ -4,7 +4,6 @@
 to. The job is started and not waited for.
 """
 # mypy: ignore-errors
-# ruff: noqa
 
 from __future__ import annotations
 
