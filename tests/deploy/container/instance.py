@@ -10,10 +10,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bertie.deploy.aws.store import split_uri
 from tests.conftest import make_rows, write_csv
 from tests.environments import python_of
 from tests.hosts import INTERFACE, Host
@@ -114,6 +117,27 @@ class Instance:
         """Put learnable rows and a base model into their channels."""
         write_csv(self.channel("train") / "messages.csv", list(make_rows(rows)))
         shutil.copytree(base, self.channel("base"), dirs_exist_ok=True)
+
+    def bring(self, s3: Any, request: Mapping[str, Any]) -> list[str]:
+        """Bring the channels of a CreateTrainingJob out of S3, and return the command of its first process."""
+        for channel in request["InputDataConfig"]:
+            bucket, prefix = split_uri(channel["DataSource"]["S3DataSource"]["S3Uri"])
+            folder = self.channel(channel["ChannelName"])
+            for found in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+                path = folder / found["Key"].removeprefix(prefix).lstrip("/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                s3.download_file(bucket, found["Key"], str(path))
+        algorithm = request["AlgorithmSpecification"]
+        return [*algorithm["ContainerEntrypoint"], *algorithm["ContainerArguments"]]
+
+    def leave(self, s3: Any, request: Mapping[str, Any]) -> None:
+        """Put model and output into S3 as the platform does when a job has ended."""
+        bucket, key = split_uri(f"{request['OutputDataConfig']['S3OutputPath']}/{request['TrainingJobName']}/output")
+        for folder, name in ((self.ml / "model", "model.tar.gz"), (self.ml / "output" / "data", "output.tar.gz")):
+            archive = self.ml.parent / name
+            with tarfile.open(archive, "w:gz") as tar:
+                tar.add(folder, ".")
+            s3.upload_file(str(archive), bucket, f"{key}/{name}")
 
     def start(
         self, command: Sequence[object], log: Path, python: Path, environment: Mapping[str, str] | None = None

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import bertie
-from bertie.deploy.aws.store import split_uri
 from bertie.deploy.sagemaker.source_folder import write_source_folder
 from tests.conftest import make_rows, write_csv
 from tests.deploy.aws.cloud import ACCOUNT, ROLE, Cloud
@@ -48,20 +47,6 @@ def job_of_the_sdk(cloud: Cloud, folder: Path, base: Path, learning: dict[str, A
     return requests[0]
 
 
-def place(cloud: Cloud, instance: Instance, request: dict[str, Any]) -> list[str]:
-    """Do what the platform does with the request: bring the channels to the instance; return the first process."""
-    s3 = cloud.client("s3")
-    for channel in request["InputDataConfig"]:
-        bucket, prefix = split_uri(channel["DataSource"]["S3DataSource"]["S3Uri"])
-        folder = instance.channel(channel["ChannelName"])
-        for found in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
-            path = folder / found["Key"].removeprefix(prefix).lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(bucket, found["Key"], str(path))
-    algorithm = request["AlgorithmSpecification"]
-    return [*algorithm["ContainerEntrypoint"], *algorithm["ContainerArguments"]]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("learning", "code", "failure"),
@@ -78,7 +63,7 @@ def test_the_drivers_of_version_3_run_our_program(
     with hosts(1) as machines:
         instance = Instance.prepare(tmp_path, machines, 0, request["HyperParameters"])
         shutil.rmtree(instance.ml / "code")
-        command, log = place(cloud, instance, request), tmp_path / "log"
+        command, log = instance.bring(cloud.client("s3"), request), tmp_path / "log"
         process = instance.start(command, log, python, request.get("Environment"))
         assert process.wait(timeout=120) == code, log.read_text()[-4000:]
     said = log.read_text()
