@@ -11,6 +11,7 @@ import bertie
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.following import LOG_GROUP, savings
+from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.state import Clock
 from bertie.deploy.sagemaker.training import Wanted, follow_job, train_on_sagemaker
 from bertie.deploy.sagemaker.training_settings import JobSettings
@@ -156,6 +157,8 @@ def test_a_job_is_started_followed_and_its_model_fetched(
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400, "MaxWaitTimeInSeconds": 172800}
     assert job["RoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
     assert job["Tags"] == [{"Key": "bertie:name", "Value": "intents"}]
+    remove("intents", AwsSettings(), Talk(quiet=True), everything=True)
+    assert cloud.nothing_left()
     algorithm = job["AlgorithmSpecification"]
     assert algorithm["TrainingImage"].endswith("/pytorch:2.14-cpu-amzn2023-sagemaker")
     assert {one["Name"] for one in algorithm["MetricDefinitions"]} >= {"validation:macro_f1", "test:accuracy"}
@@ -364,7 +367,8 @@ def test_a_job_that_ends_badly_says_why_and_where_to_look(
         )
     assert says in caught.value.what
     assert f"aws logs tail {LOG_GROUP}" in caught.value.hint
-    assert ("--checkpoints s3://" in caught.value.hint) is ("failed" not in says)
+    assert ("--checkpoints s3://" in caught.value.hint) is (state["TrainingJobStatus"] != "Failed")
+    assert "stop-training-job" not in caught.value.hint, "it has ended"
     assert not (tmp_path / "out").exists()
 
 

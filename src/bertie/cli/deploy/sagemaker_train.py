@@ -57,6 +57,7 @@ def train(
         line(f"next: {facts['follow']}")
     else:
         _print_model(facts)
+        line(f"uploads and checkpoints stay in S3; bertie deploy sagemaker-delete {facts['name']} --all removes them")
 
 
 @with_settings

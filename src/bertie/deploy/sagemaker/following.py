@@ -33,6 +33,11 @@ class Job:
     name: str
     region: str
 
+    @property
+    def what(self) -> str:
+        """Its kind and name, in the list of what was made."""
+        return f"training job {self.name}"
+
 
 def follow_command(job: Job) -> str:
     """Return the command that follows a job and fetches its model."""
@@ -61,6 +66,7 @@ def follow(caller: Caller, job: Job, talk: Talk, clock: Clock | None = None) -> 
         log.tell()
         if state["TrainingJobStatus"] in ENDED or state.get("TrainingEndTime"):
             log.tell()
+            caller.unmade(job.what)  # it costs nothing any more, and cannot be removed
             return _judged(state, job)
         clock.sleep(clock.poll_seconds)
 
