@@ -25,6 +25,7 @@ PAGES = (
     "docs/guides/optimizing.md",
     "docs/guides/benchmarking.md",
     "docs/guides/exporting.md",
+    "docs/guides/sagemaker.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -17,9 +17,9 @@ from bertie.deploy.aws.tags import tags
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import machine
 from bertie.deploy.sagemaker.cost import preview
-from bertie.deploy.sagemaker.deploy import packed
 from bertie.deploy.sagemaker.endpoint import model_request
 from bertie.deploy.sagemaker.images import image_uri, kind_of
+from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings
 from bertie.deploy.sagemaker.state import Clock, reason
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, UsageError
@@ -65,7 +65,7 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
     role = role_arn(session, job.aws.role)
     name = f"{name_of(job.model)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     with caller.accounted(), tempfile.TemporaryDirectory(prefix="bertie-") as folder:
-        artifact = packed(job.model, Path(folder), kind, talk, verify=job.container.verify)
+        artifact = pack(job.model, Path(folder), kind, talk, verify=job.container.verify)
         store = open_store(caller, job.aws)
         key = key_of(name_of(job.model), artifact.sha256[:12], "model.tar.gz")
         data = store.put_file(artifact.path, key, name_of(job.model), talk)

@@ -5,7 +5,6 @@ Nothing is sent before the artifact has answered on this machine as its bundle d
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import Store, key_of, open_store
 from bertie.deploy.naming import name_of
-from bertie.deploy.sagemaker.artifact import Artifact, verify_artifact, write_artifact
-from bertie.deploy.sagemaker.checks import check, fits_serverless
+from bertie.deploy.sagemaker.checks import check
 from bertie.deploy.sagemaker.cost import preview
 from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, policy_name, resource
 from bertie.deploy.sagemaker.images import Kind, image_uri, kind_of
+from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
 from bertie.deploy.sagemaker.state import Clock, endpoint_state, ready_for, status_command, wait_in_service
 from bertie.deploy.sagemaker.trial import Trial, snippet, try_asynchronous, try_endpoint
@@ -89,32 +88,12 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     return facts | {"made": [made.what for made in caller.made]}
 
 
-def packed(
-    model: Path, folder: Path, kind: Kind, talk: Talk, *, verify: bool, memory_mb: int | None = None
-) -> Artifact:
-    """Write a model's artifact into a folder and verify it there. `memory_mb` is that of a serverless endpoint."""
-    talk.say(f"packing {model}")
-    artifact = write_artifact(model, folder / f"{name_of(model)}.tar.gz", kind)
-    if memory_mb is not None:
-        fits_serverless(unpacked_bytes(artifact.path), kind, memory_mb)
-    if verify:
-        talk.say("starting the same server on it here, and comparing its answers")
-        verify_artifact(artifact, kind)
-    return artifact
-
-
-def unpacked_bytes(archive: Path) -> int:
-    """Return how large an archive's files are on disk."""
-    with tarfile.open(archive) as members:
-        return sum(member.size for member in members)
-
-
 def _uploaded(wanted: Wanted, store: Store, name: str, kind: Kind, talk: Talk) -> tuple[str, list[dict[str, Any]]]:
     """Pack, verify and upload the models; return the address for CreateModel, and what is known of each artifact."""
     memory = wanted.hosting.memory_mb if wanted.hosting.serverless else None
     with tempfile.TemporaryDirectory(prefix="bertie-") as folder:
         verify = wanted.container.verify
-        ready = [packed(model, Path(folder), kind, talk, verify=verify, memory_mb=memory) for model in wanted.models]
+        ready = [pack(model, Path(folder), kind, talk, verify=verify, memory_mb=memory) for model in wanted.models]
         files = []
         for artifact in ready:
             several = wanted.hosting.multi_model
