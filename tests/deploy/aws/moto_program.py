@@ -100,6 +100,7 @@ class Watched:
             kind, text = "text/xml", f"<ErrorResponse>{error}</ErrorResponse>"
         else:
             kind, text = "application/xml", f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        text = fault.get("body", text)
         text = "" if environ["REQUEST_METHOD"] == "HEAD" else text
         headers = [
             ("x-amzn-ErrorType", code),

@@ -82,6 +82,15 @@ def test_an_upload_that_breaks_leaves_nothing(
     assert [made.what for made in there.caller.made] == [f"bucket {USUAL}"]
 
 
+def test_a_bucket_can_wait_for_its_first_file(cloud: Cloud, tmp_path: Path) -> None:
+    settings = AwsSettings.load({}, environment={})
+    there = open_store(Caller(open_session(settings)), settings, make=False)
+    assert cloud.operations() == []
+    (tmp_path / "a").write_text("hello")
+    there.put_file(tmp_path / "a", "a", "n", QUIET)
+    assert cloud.operations() == ["CreateBucket", "PutObject"]
+
+
 def test_parts_that_boto_could_not_abort_are_swept(cloud: Cloud, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertie.deploy.aws.session.ATTEMPTS", 1)
     there = store()

@@ -266,6 +266,16 @@ def test_what_cannot_be_updated(desk: Desk) -> None:
         desk.deploy(update=True)
 
 
+def test_machines_do_not_become_serverless(desk: Desk) -> None:
+    desk.deploy()
+    with pytest.raises(DeployError, match="serverless"):
+        desk.deploy(serverless=True, update=True)
+    desk.remove(everything=True)
+    desk.deploy(serverless=True)
+    desk.deploy(serverless=True, container={"environment": "A=1"}, update=True)
+    assert "DeploymentConfig" not in sent(desk.cloud, "UpdateEndpoint")
+
+
 def test_a_model_joins_those_of_an_endpoint(desk: Desk, tmp_path: Path) -> None:
     desk.deploy(multi_model=True)
     shutil.copytree(desk.bundle, tmp_path / "another")
@@ -392,6 +402,22 @@ def test_delete_alone_keeps_what_costs_nothing(desk: Desk) -> None:
     desk.deploy()
     assert desk.remove()["removed"] == ["endpoint intents"]
     assert not desk.cloud.nothing_left()
+
+
+def test_delete_goes_on_without_what_may_not_be_seen(desk: Desk) -> None:
+    desk.deploy(max_instances=3)
+    denied = {"code": "AccessDeniedException", "message": "not authorized", "times": 9}
+    desk.cloud.fail([{"operation": name, **denied} for name in ("DescribeScalingPolicies", "ListObjectsV2")])
+    assert "endpoint intents" in desk.remove(everything=True)["removed"]
+
+
+def test_delete_tells_of_files_that_stay(desk: Desk) -> None:
+    desk.deploy()
+    error = "<Error><Key>k</Key><Code>AccessDenied</Code><Message>locked</Message></Error>"
+    body = f"<DeleteResult>{error}</DeleteResult>"
+    desk.cloud.fail([{"operation": "DeleteObjects", "status": 200, "body": body, "code": ""}])
+    with pytest.raises(DeployError, match="locked"):
+        desk.remove(everything=True)
 
 
 def test_delete_touches_nothing_of_others(desk: Desk) -> None:

@@ -59,10 +59,10 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     role = role_arn(session, aws.role)
     old = None if wanted.dry else endpoint_state(caller, name)
     if not wanted.dry:
-        ready_for(old, name, update=wanted.update)
+        ready_for(old, name, update=wanted.update, serverless=hosting.serverless)
     trial = Trial.of(wanted.models[0])
     with caller.accounted():
-        store = open_store(caller, aws)
+        store = open_store(caller, aws, make=False)
         data, artifacts = _uploaded(wanted, store, name, kind, talk)
         plan = Plan(name, role, image, kind, data, aws, container, hosting)
         configuration = _made(caller, plan, old, talk, update=wanted.update)
