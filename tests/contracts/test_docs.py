@@ -26,6 +26,8 @@ PAGES = (
     "docs/guides/benchmarking.md",
     "docs/guides/exporting.md",
     "docs/guides/sagemaker.md",
+    "docs/guides/docker.md",
+    "docs/guides/kubernetes.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
