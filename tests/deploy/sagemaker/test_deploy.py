@@ -174,6 +174,12 @@ def test_several_models_on_one_endpoint(desk: Desk, tmp_path: Path) -> None:
     assert "TargetModel=" in facts["snippet"]
 
 
+def test_models_of_one_name_cannot_be_told_apart(desk: Desk, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="called"):
+        desk.deploy(desk.bundle, desk.bundle, multi_model=True)
+    assert desk.cloud.operations() == []
+
+
 def test_every_option_of_the_endpoint_is_sent(desk: Desk) -> None:
     desk.deploy(
         aws={"kms_key": "alias/k", "subnets": "subnet-1", "security_groups": "sg-1"},

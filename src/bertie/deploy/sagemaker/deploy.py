@@ -48,6 +48,7 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     """
     aws, container, hosting = wanted.aws, wanted.container, wanted.hosting
     found = check(aws, container, hosting, models=len(wanted.models))
+    _different([name_of(model) for model in wanted.models])
     if hosting.max_instances and not container.wait:
         raise UsageError("scaling can be set when the endpoint is ready.", hint="leave --no-wait out")
     name, kind = hosting.name or name_of(wanted.models[0]), kind_of(container.image)
@@ -88,13 +89,22 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     return facts | {"made": [made.what for made in caller.made]}
 
 
+def _different(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two of the models are called {name!r}, and requests name the one they want.",
+                hint="rename a folder: a model is called as its folder, or as that of its run",
+            )
+
+
 def _uploaded(wanted: Wanted, store: Store, name: str, kind: Kind, talk: Talk) -> tuple[str, list[dict[str, Any]]]:
     """Pack, verify and upload the models; return the address for CreateModel, and what is known of each artifact."""
     memory = wanted.hosting.memory_mb if wanted.hosting.serverless else None
     with tempfile.TemporaryDirectory(prefix="bertie-") as folder:
         verify = wanted.container.verify
         ready = [pack(model, Path(folder), kind, talk, verify=verify, memory_mb=memory) for model in wanted.models]
-        files = []
+        files: list[dict[str, Any]] = []
         for artifact in ready:
             several = wanted.hosting.multi_model
             where = ("models", artifact.path.name) if several else (artifact.sha256[:12], "model.tar.gz")
