@@ -7,7 +7,7 @@ import pytest
 
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.batch import Job, check_lines, transform
-from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings
+from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, UsageError
 from tests.deploy.aws.cloud import QUICK, ROLE, Cloud
@@ -33,7 +33,7 @@ def run(
         output,
         AwsSettings.load({"role": ROLE, "kms_key": "alias/k"}, environment={}),
         ContainerSettings.load(container, environment={}),
-        BatchSettings.load(batch, environment={}),
+        TransformSettings.load(batch, environment={}),
         dry,
     )
     return transform(job, QUIET, clock)

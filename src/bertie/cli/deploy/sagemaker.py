@@ -9,7 +9,7 @@ import typer
 
 from bertie.cli.options import Json, Model, Quiet, line, put, table, talk, with_settings
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings, HostingSettings
+from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings, TransformSettings
 
 Name = Annotated[str, typer.Argument(help="Name of the endpoint.", show_default=False)]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Print every request in order, and send none.")]
@@ -67,7 +67,7 @@ def sagemaker(
 def batch(
     aws: AwsSettings,
     container: ContainerSettings,
-    batch: BatchSettings,
+    batch: TransformSettings,
     model: Model,
     input: Annotated[str, typer.Argument(help="JSON Lines: a file here, or s3://BUCKET/KEY.")],  # noqa: A002
     output: Annotated[str, typer.Argument(help="Where the answers go: s3://BUCKET/PREFIX.")],

@@ -20,7 +20,7 @@ from bertie.deploy.sagemaker.cost import preview
 from bertie.deploy.sagemaker.endpoint import model_request
 from bertie.deploy.sagemaker.images import image_uri, kind_of
 from bertie.deploy.sagemaker.pack import pack
-from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings
+from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock, reason
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, UsageError
 from bertie.talk import Talk
@@ -42,7 +42,7 @@ class Job:
     """A prefix in S3."""
     aws: AwsSettings
     container: ContainerSettings
-    batch: BatchSettings
+    batch: TransformSettings
     dry: bool = False
     prices: Path | None = None
 

@@ -97,7 +97,7 @@ class HostingSettings(Settings):
     rollback_alarms: str = Field("", description="Update: further alarms that undo it, separated by commas.")
 
 
-class BatchSettings(Settings):
+class TransformSettings(Settings):
     """A batch transform job."""
 
     command: ClassVar[str] = "deploy sagemaker-batch"
