@@ -52,7 +52,7 @@ MESSAGES: tuple[tuple[str, type[DeployError], str], ...] = (
     (r"could not find|cannot find|not found|does not exist", ResourceMissing, ""),
     (r"already exist", NameTaken, "choose another --name, or remove what has this one"),
     (r"assume the role|Could not assume role|PassRole|role.*is invalid", ResourceMissing, _ROLE),
-    (r"limit|quota", QuotaExceeded, _QUOTA),
+    (r"service limit|limit exceeded|quota", QuotaExceeded, _QUOTA),
 )
 """SageMaker answers much with a ValidationException: there, its words decide."""
 
