@@ -63,7 +63,7 @@ class Cloud:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **keys)
 
     def fail(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        """Let operations fail: each fault has `operation`, and `code`, `message`, `status`, `times`, `skip` or `drop`."""
+        """Let operations fail: each has `operation`, and code, message, status, times, skip, drop, slow, body."""
         self._post("/_test/faults", list(faults))
 
     def states(self, **of: Sequence[Mapping[str, Any]]) -> None:
