@@ -41,10 +41,21 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(
-    folder: Path, machines: list[Host], index: int, base: Path, python: Path, log: Path, **more: str
+    folder: Path,
+    machines: list[Host],
+    index: int,
+    base: Path,
+    python: Path,
+    log: Path,
+    *,
+    kept: Path | None = None,
+    **more: str,
 ) -> tuple[Instance, subprocess.Popen[bytes]]:
+    """Start one instance of a job; `kept` are the checkpoints that it gets back."""
     instance = Instance.prepare(folder, machines, index, LEARNING | more)
     instance.give(base)
+    if kept is not None:
+        shutil.copytree(kept, instance.ml / "checkpoints", dirs_exist_ok=True)
     shutil.rmtree(instance.ml / "code")
     write_source_folder(instance.ml / "code")
     return instance, instance.start(["train"], log, python, TOOLKIT)
@@ -83,8 +94,8 @@ def test_killed_and_started_again_with_its_checkpoints_the_job_ends_as_on_a_quie
         newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
 
         log = tmp_path / "second.log"
-        second, process = start(tmp_path / "second", machines, 0, tiny_base, python, log)
-        shutil.copytree(first.ml / "checkpoints", second.ml / "checkpoints", dirs_exist_ok=True)
+        back = first.ml / "checkpoints"
+        second, process = start(tmp_path / "second", machines, 0, tiny_base, python, log, kept=back)
         assert process.wait(timeout=120) == 0, log.read_text()[-4000:]
 
     said = log.read_text()
@@ -120,6 +131,35 @@ def test_two_hosts_train_one_model_and_the_first_alone_writes_it(
     assert [path for part in ("model", "output/data", "checkpoints") for path in (second.ml / part).iterdir()] == []
     assert "[metric] validation:accuracy=" in logs[0].read_text().replace("validation:log_loss", "")
     assert "[metric]" not in logs[1].read_text()
+
+
+@pytest.mark.slow
+def test_two_hosts_that_were_killed_go_on_from_the_checkpoint_that_both_get_back(
+    tiny_base: Path, tmp_path: Path, python: Path
+) -> None:
+    more = {"sagemaker_torch_distributed_enabled": "true", "max_passes": "12", "checkpoint_updates": "10"}
+    with hosts(2) as machines:
+        logs = [tmp_path / f"{number}.log" for number in range(4)]
+        first = [start(tmp_path / "1", machines, index, tiny_base, python, logs[index], **more) for index in (0, 1)]
+        kept = first[0][0].ml / "checkpoints"
+        deadline = time.monotonic() + 90
+        while not list(kept.glob("step-*/state.json")):
+            assert time.monotonic() < deadline, [log.read_text() for log in logs[:2]]
+            assert first[0][1].poll() is None, [log.read_text() for log in logs[:2]]
+            time.sleep(0.02)
+        for machine in machines:
+            machine.kill()
+        assert not (first[0][0].ml / "model" / "manifest.json").exists()
+        again = [
+            start(tmp_path / "2", machines, index, tiny_base, python, logs[2 + index], kept=kept, **more)
+            for index in (0, 1)
+        ]
+        for _, process in again:
+            assert process.wait(timeout=120) == 0, [log.read_text()[-4000:] for log in logs[2:]]
+    assert "going on after update" in logs[2].read_text()
+    assert bertie.load(again[0][0].ml / "model").labels == ("delivery", "praise")
+    assert json.loads((again[0][0].ml / "output" / "data" / "training.json").read_text())["passes"] == 12
+    assert not list((again[1][0].ml / "model").iterdir())
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.progress import TaskID
 
 import bertie
 from bertie.config import DataSettings, SplitSettings, TrainSettings
@@ -27,7 +30,7 @@ from bertie.errors import (
     ResourceMissing,
     UsageError,
 )
-from bertie.talk import Talk
+from bertie.talk import Bar, Talk
 from tests.conftest import Bertie, last_json, make_rows, write_csv
 from tests.deploy.aws.cloud import ACCOUNT, REGION, ROLE, Cloud
 
@@ -47,6 +50,16 @@ class Heard(Talk):
 
     def warn(self, message: str) -> None:
         self.lines.append(f"warning: {message}")
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Bar]:
+        lines = self.lines
+
+        class Told(Bar):
+            def advance(self, steps: int = 1, note: str | None = None) -> None:
+                lines.append(f"{title} of {total}: {steps:+} {note}")
+
+        yield Told(None, TaskID(0))
 
 
 def passing(status: str, *secondary: str, **more: Any) -> dict[str, Any]:
@@ -129,7 +142,9 @@ def test_a_job_is_started_followed_and_its_model_fetched(
         ]
     )
     talk = Heard()
-    clock = platform(cloud, tiny_bundle, "pass 1: validation", "[metric] train:loss=1", folder=tmp_path)
+    progress = ["training: 30 of 90  pass 1 of at most 3  loss 0.693", "training: 20 of 90", "training: 90 of 90"]
+    spoken = ["pass 1: validation", "[metric] train:loss=1", *progress]
+    clock = platform(cloud, tiny_bundle, *spoken, folder=tmp_path)
     facts = train_on_sagemaker(wanted(tiny_data, tiny_base, spot=True, out=tmp_path / "out"), talk, clock)
 
     assert bertie.load(tmp_path / "out").labels == ("delivery", "praise")
@@ -140,6 +155,9 @@ def test_a_job_is_started_followed_and_its_model_fetched(
     assert "== SomethingNewOfAws" in said
     assert said.count("pass 1: validation") == 1
     assert "[metric]" not in said
+    bar = [line for line in talk.lines if line.startswith("training of 90")]
+    assert [line.split()[3] for line in bar] == ["+30", "-10", "+70"], "it went back to a checkpoint in between"
+    assert bar[0].endswith("pass 1 of at most 3  loss 0.693")
 
     uploads = [arguments["Key"] for operation, arguments in cloud.calls() if operation == "PutObject"]
     prefix = f"bertie/intents/{facts['job']}/input"

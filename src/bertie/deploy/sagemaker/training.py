@@ -107,12 +107,11 @@ def finish(caller: Caller, job: Job, out: Path, talk: Talk, clock: Clock | None 
 
 def follow_job(job: str, aws: AwsSettings, out: Path | None, talk: Talk, clock: Clock | None = None) -> dict[str, Any]:
     """Follow a job that was started before, and fetch its model; return what `--json` prints."""
-    if out is not None:
-        refuse_filled(out)
+    out = out or Path(job)
+    refuse_filled(out)
     session = open_session(aws)
-    return {"job": job, "region": session.region} | finish(
-        Caller(session), Job(job, session.region), out or Path(job), talk, clock
-    )
+    done = finish(Caller(session), Job(job, session.region), out, talk, clock)
+    return {"job": job, "region": session.region} | done
 
 
 def check(wanted: Wanted, talk: Talk) -> None:
