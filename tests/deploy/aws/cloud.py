@@ -67,7 +67,7 @@ class Cloud:
         self._post("/_test/faults", list(faults))
 
     def states(self, **of: Sequence[Mapping[str, Any]]) -> None:
-        """Set what the next `endpoint`, `update`, `transform` or `training` goes through: a description for each look."""
+        """Set what the next `endpoint`, `update`, `transform` or `training` goes through, look by look."""
         self._post("/_test/states", {kind: list(states) for kind, states in of.items()})
 
     def answers(self, *bodies: str) -> None:
