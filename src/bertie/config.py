@@ -113,6 +113,9 @@ class TrainSettings(Settings):
     checkpoint_minutes: float = Field(5.0, ge=0, description="Minutes between two checkpoints; 0 for none by time.")
     checkpoint_updates: int = Field(0, ge=0, description="Updates between two checkpoints; 0 for none by number.")
     keep: int = Field(2, ge=1, description="Checkpoints that are kept, the newest ones.")
+    keep_at_end: bool = Field(
+        False, description="Keep them when training has ended, too: where the machine may still be taken away."
+    )
     restarts: int = Field(
         3,
         ge=0,

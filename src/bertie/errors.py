@@ -34,6 +34,11 @@
      ├─ DeadlinePassed                9   504   the answer was not ready within the time allowed for it
      ├─ BenchError                   10   500   the process that measures a model died, or took too long
      ├─ DeployError                  11   500   a deployment could not be made, changed or removed
+     │   ├─ CredentialsRefused        11   401   no credentials, expired ones, or ones that are not known there
+     │   ├─ AccessDenied              11   403   the credentials, or a role, may not do this
+     │   ├─ ResourceMissing           11   404   a role, bucket, endpoint or job that is not there
+     │   ├─ NameTaken                 11   409   something of that name exists already
+     │   └─ QuotaExceeded             11   429   the account's limit, or too many requests in a short time
      ├─ Preempted                    75   503   the machine is taken away (SIGTERM); all is saved, and can be resumed
      └─ Interrupted                 130   503   the user pressed Ctrl-C; what was finished is kept
 
@@ -255,6 +260,36 @@ class DeployError(BertieError):
     """A deployment could not be made, changed or removed; what was made of it is named."""
 
     exit_code = 11
+
+
+class CredentialsRefused(DeployError):
+    """There are no credentials, or they have expired, or they are not known there."""
+
+    http_status = 401
+
+
+class AccessDenied(DeployError):
+    """The credentials, or the role that was given, may not do this."""
+
+    http_status = 403
+
+
+class ResourceMissing(DeployError):
+    """A role, bucket, endpoint or job is not there."""
+
+    http_status = 404
+
+
+class NameTaken(DeployError):
+    """Something of that name exists already."""
+
+    http_status = 409
+
+
+class QuotaExceeded(DeployError):
+    """The account's limit is reached, or there were too many requests in a short time."""
+
+    http_status = 429
 
 
 class Preempted(BertieError):

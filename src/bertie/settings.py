@@ -18,7 +18,7 @@ from bertie.errors import UsageError, nearest
 
 FILE = "bertie.toml"
 
-ELSEWHERE = frozenset({"docker", "kubernetes"})
+ELSEWHERE = frozenset({"aws", "container", "docker", "hosting", "kubernetes", "transform"})
 """Tables that stand beside what they are for, not in config.py, so that they may not have been imported."""
 
 
@@ -41,16 +41,17 @@ class Settings(BaseModel):
         *,
         environment: Mapping[str, str] | None = None,
         file: Path | None = None,
+        given_as: str = "the flags",
     ) -> Self:
         """Merge the four sources, the later one winning, and check the result.
 
-        `flags` holds only what the user gave. `file` is bertie.toml in the working folder unless another is named.
-        Raises UsageError that says which source holds the wrong value.
+        `flags` holds only what the user gave, and `given_as` is what errors call it. `file` is bertie.toml in the
+        working folder unless another is named. Raises UsageError that says which source holds the wrong value.
         """
         sources = {
             str(file or FILE): cls._from_file(file),
             "the environment": cls._from_environment(os.environ if environment is None else environment),
-            "the flags": dict(flags or {}),
+            given_as: dict(flags or {}),
         }
         merged: dict[str, Any] = {}
         origin: dict[str, str] = {}

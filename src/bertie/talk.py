@@ -6,7 +6,7 @@ Data goes to stdout and never passes through here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,6 +33,9 @@ class Talk:
     def warn(self, message: str) -> None:
         """Print one line that begins with `warning:`."""
         self.console.print(f"[yellow]warning:[/yellow] {message.replace('[', chr(92) + '[')}")
+
+    def measured(self, values: Mapping[str, float]) -> None:
+        """Hear numbers of a training by name, as log.jsonl has them. People are told them in other lines."""
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Bar]:

@@ -25,8 +25,10 @@ PAGES = (
     "docs/guides/optimizing.md",
     "docs/guides/benchmarking.md",
     "docs/guides/exporting.md",
+    "docs/guides/sagemaker.md",
     "docs/guides/docker.md",
     "docs/guides/kubernetes.md",
+    "docs/guides/sagemaker-training.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from bertie.config import DataSettings
 from bertie.data.examples import Examples, from_lists, read
-from bertie.data.sources import BadRow
+from bertie.data.records import BadRow
 from bertie.errors import ColumnMissing, DataError, DataUnreadable
 
 SLOW_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

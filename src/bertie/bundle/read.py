@@ -48,6 +48,19 @@ def _folder(model: Path) -> Path:
 def _unpacked(archive: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bertie-"))
     try:
+        unpack(archive, folder)
+        inner = [entry for entry in folder.iterdir() if entry.is_dir()]
+        yield folder if (folder / FILE).is_file() or len(inner) != 1 else inner[0]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a `.tar.gz` into a folder that is there.
+
+    Raises BundleDamaged for what is cut off, too large, not a file or a folder, or would land elsewhere.
+    """
+    try:
         with tarfile.open(archive, "r:gz") as tar:
             members = tar.getmembers()
             if sum(member.size for member in members) > LARGEST_ARCHIVE:
@@ -55,12 +68,8 @@ def _unpacked(archive: Path) -> Iterator[Path]:
             if any(not (member.isfile() or member.isdir()) for member in members):
                 raise BundleDamaged(f"{archive} holds something that is neither a file nor a folder.")
             tar.extractall(folder, members, filter="data")
-        inner = [entry for entry in folder.iterdir() if entry.is_dir()]
-        yield folder if (folder / FILE).is_file() or len(inner) != 1 else inner[0]
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BundleDamaged(f"{archive} cannot be unpacked: {error}.", hint="copy it again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def verify(folder: Path, files: dict[str, FileRecord]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertie.config import DataSettings
-from bertie.data.sources import BadRow, Record, open_source
+from bertie.data.records import BadRow, Record
+from bertie.data.sources import open_source
 from bertie.data.texts import Texts
 from bertie.disk import write_lines
 from bertie.errors import ColumnMissing, DataError, DataUnreadable, nearest

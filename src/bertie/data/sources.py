@@ -14,41 +14,20 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast
+from typing import IO, Any, Literal, cast
 
 from bertie.config import DataSettings
+from bertie.data import folders
+from bertie.data.records import BadRow, Record, Source
 from bertie.errors import DataNotFound, DataUnreadable, nearest, need
 
 DELIMITERS = ",;\t|"
 LARGEST_FIELD = 16 * 1024 * 1024
 
 
-class Record(NamedTuple):
-    """One row: where it stands, and its values by column name (by position, as a string, without a header)."""
-
-    line: int
-    fields: dict[str, Any]
-
-
-class BadRow(NamedTuple):
-    """A row that does not parse, and why."""
-
-    line: int
-    why: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """An opened file: its column names in order, and its rows, to be read once."""
-
-    columns: list[str]
-    rows: Iterator[Record | BadRow]
-
-
 def open_source(path: Path, settings: DataSettings) -> Source:
-    """Open a file by its ending, or a folder with one sub-folder a label.
+    """Open a file by its ending, or a folder: with one sub-folder a label, or with files of one format.
 
     Raises DataNotFound or DataUnreadable; reading the rows raises DataUnreadable for broken bytes.
     """
@@ -63,7 +42,7 @@ def _opened(path: Path, settings: DataSettings) -> Source:
         return _folder(path, settings)
     if not path.exists():
         raise DataNotFound(f"there is no file {path}.", hint=_neighbour(path))
-    suffix = _ending(path)
+    suffix = folders.ending(path)
     opener = OPENERS.get(suffix)
     if opener is None:
         raise DataUnreadable(
@@ -71,11 +50,6 @@ def _opened(path: Path, settings: DataSettings) -> Source:
             expected=f"one of {', '.join(OPENERS)}, each also with .gz, or a folder with one sub-folder a label",
         )
     return opener(path, settings)
-
-
-def _ending(path: Path) -> str:
-    """Return the ending that tells the format, in lower case."""
-    return next((suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "")
 
 
 def _gzipped(path: Path) -> bool:
@@ -142,7 +116,7 @@ def _first_line(path: Path, settings: DataSettings) -> str:
 
 
 def _delimiter(path: Path, first: str) -> str:
-    if _ending(path) in {".tsv", ".tab"}:
+    if folders.ending(path) in {".tsv", ".tab"}:
         return "\t"
     return max(DELIMITERS, key=first.count)
 
@@ -232,24 +206,13 @@ def _lines(path: Path, settings: DataSettings) -> Source:
 
 
 def _folder(path: Path, settings: DataSettings) -> Source:
-    files = sorted(file for file in path.glob("*/*.txt") if file.is_file())
-    if not files:
-        raise DataNotFound(
-            f"the folder {path} has no texts.", expected="one sub-folder for each label, with files ending in .txt"
-        )
-
-    encoding = _encoding(settings)
-
-    def rows() -> Iterator[Record | BadRow]:
-        for number, file in enumerate(files, start=1):
-            try:
-                text = file.read_text(encoding=encoding)
-            except (OSError, UnicodeDecodeError) as error:
-                yield BadRow(number, f"{file.relative_to(path)}: {error}")
-                continue
-            yield Record(number, {"text": text, "label": file.parent.name})
-
-    return Source(["text", "label"], rows())
+    if labelled := folders.texts(path):
+        return folders.labelled(path, labelled, _encoding(settings))
+    files = folders.parts(path, {*OPENERS})
+    if len({OPENERS[folders.ending(file)] for file in files}) > 1:
+        endings = sorted({folders.ending(file) for file in files})
+        raise DataUnreadable(f"the folder {path} holds files of several formats: {', '.join(endings)}.")
+    return folders.one_after_the_other(path, {file: open_source(file, settings) for file in files})
 
 
 OPENERS: dict[str, Callable[[Path, DataSettings], Source]] = {

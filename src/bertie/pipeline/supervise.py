@@ -9,16 +9,18 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2): what a process gets when its parent dies
 
 
-def in_worker(restarts: int) -> int:
+def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
     """Split into a parent that watches and a child that works, and return in the child: how often one was killed.
 
     The parent never returns: it passes SIGTERM and Ctrl-C on, starts another child if one is killed (SIGKILL) and
-    `restarts` are left, and ends as the last child did. To be called before PyTorch is imported and threads run.
+    `restarts` are left, and ends as the last child did, after it has told `ended` the exit code. To be called before
+    PyTorch is imported and threads run.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -34,7 +36,10 @@ def in_worker(restarts: int) -> int:
         left = restarts - kills
         again = "starting again from the last checkpoint with fewer tokens at once" if left else "giving up"
         sys.stderr.write(f"warning: training was killed, most often because memory ran out; {again}\n")
-    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+    code = os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if ended is not None:
+        ended(code)
+    os._exit(code)
 
 
 def _follow(parent: int) -> None:

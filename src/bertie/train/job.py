@@ -14,7 +14,10 @@ from bertie.tokens import TextEncoder
 from bertie.train.base_models import Base
 from bertie.train.soft import Soft
 
-FREE = {"batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "restarts", "token_cache"}
+FREE = {
+    *("batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "keep_at_end"),
+    *("restarts", "token_cache"),
+}
 """Settings that may be others when a training goes on: they do not decide what is learned."""
 
 

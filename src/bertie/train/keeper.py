@@ -106,6 +106,6 @@ class Keeper:
             torch.cuda.set_rng_state(found.tensors["random.cuda"][rank].clone(), self._device)
 
     def clear(self) -> None:
-        """Remove the checkpoints: the result is written."""
-        if self._cluster.leads:
+        """Remove the checkpoints, unless they are to be kept: the result is written."""
+        if self._cluster.leads and not self._job.settings.keep_at_end:
             self._checkpoints.clear()

@@ -173,6 +173,7 @@ class _Trainer:
             self._fall_back(f"the loss became {loss} at update {step.update}")
         line = {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
         log.write(line)
+        self.talk.measured(line)
         metric = self.job.settings.metric
         best = f"  best {metric} {self.standing.best[metric]:.3f}" if self.standing.best else ""
         bar.advance(0, note=f"pass {len(self.standing.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
@@ -194,6 +195,7 @@ class _Trainer:
         here, metric = self.standing, self.job.settings.metric
         scores = self.validate() | {"pass": len(here.curve) + 1, "updates": here.update}
         log.write(scores)
+        self.talk.measured(scores)
         here.curve.append(scores)
         best = here.best
         better = not best or (scores[metric], -scores["log_loss"]) > (best[metric], -best["log_loss"])

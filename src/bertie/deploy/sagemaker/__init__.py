@@ -1,0 +1,1 @@
+"""Bundle -> Amazon SageMaker: endpoints, batch transform, training."""

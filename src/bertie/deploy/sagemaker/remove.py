@@ -1,0 +1,156 @@
+"""`bertie deploy sagemaker-delete`: what a name has made goes away, and what is gone already is no error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from bertie.deploy.aws.calls import Caller
+from bertie.deploy.aws.session import open_session
+from bertie.deploy.aws.settings import AwsSettings
+from bertie.deploy.aws.store import key_of, split_uri, usual_bucket
+from bertie.deploy.aws.tags import tagged
+from bertie.deploy.sagemaker.endpoint import SCALED, alarm_name, log_group, policy_name, resource
+from bertie.deploy.sagemaker.state import Clock, endpoint_state
+from bertie.errors import AccessDenied, DeployError, ResourceMissing
+from bertie.talk import Talk
+
+OBJECTS_A_REQUEST = 1000
+LONGEST_WAIT_SECONDS = 1800.0
+"""An endpoint that is being made cannot be removed before that has ended."""
+
+
+def remove(
+    name: str,
+    aws: AwsSettings,
+    talk: Talk,
+    *,
+    everything: bool = False,
+    logs: bool = False,
+    dry: bool = False,
+    clock: Clock | None = None,
+) -> dict[str, Any]:
+    """Remove an endpoint with its scaling and alarm; `everything` adds its configurations, models and files in S3.
+
+    `logs` removes the lines that its containers wrote. Returns what was removed. Raises DeployError, for an endpoint
+    too that was not made here.
+    """
+    session = open_session(aws)
+    caller = Caller(session, show=dry)
+    gone: list[str] = []
+
+    def away(what: str, service: str, operation: str, arguments: dict[str, Any]) -> None:
+        with suppress(ResourceMissing):
+            answer = caller.send(service, operation, arguments, f"remove the {what}")
+            if answer.get("Errors"):  # S3 says yes as a whole, and no to single files
+                raise DeployError(f"cannot remove all of {what}: {answer['Errors'][0].get('Message', 'no reason')}.")
+            gone.append(what)
+            talk.say(f"{'would remove' if dry else 'removed'} {what}")
+
+    state = endpoint_state(caller, name)
+    if state is not None and not _ours(caller, state["EndpointArn"], name):
+        raise DeployError(
+            f"the endpoint {name!r} was not made by bertie, and is left alone.",
+            hint=f"aws sagemaker delete-endpoint --endpoint-name {name} --region {session.region}",
+        )
+    with _told_of(talk, "its scaling"):
+        _scaling(caller, name, away)
+    if state is not None:
+        _wait_for_peace(caller, name, talk, clock or Clock())
+        away(f"endpoint {name}", "sagemaker", "DeleteEndpoint", {"EndpointName": name})
+    with _told_of(talk, "its alarm"):
+        if _alarm(caller, name):
+            away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
+    if everything:
+        _rest(caller, name, aws, away)
+    if logs and _has_logs(caller, name):
+        away(f"log group {log_group(name)}", "logs", "DeleteLogGroup", {"logGroupName": log_group(name)})
+    facts: dict[str, Any] = {"name": name, "region": session.region, "removed": gone}
+    return facts | ({"requests": [request.as_dict() for request in caller.requests]} if dry else {})
+
+
+@contextmanager
+def _told_of(talk: Talk, what: str) -> Iterator[None]:
+    """Go on without what the user may not see: the endpoint is what costs money."""
+    try:
+        yield
+    except AccessDenied as error:
+        talk.warn(f"{what} stays: {error.what}")
+
+
+Away = Callable[[str, str, str, dict[str, Any]], None]
+
+
+def _rest(caller: Caller, name: str, aws: AwsSettings, away: Away) -> None:
+    buckets = {aws.bucket or usual_bucket(caller.session)}
+    for called in _named(caller, name, "ListEndpointConfigs", "EndpointConfigs", "EndpointConfig"):
+        what = f"endpoint configuration {called}"
+        away(what, "sagemaker", "DeleteEndpointConfig", {"EndpointConfigName": called})
+    for called in _named(caller, name, "ListModels", "Models", "Model"):
+        found = caller.read("sagemaker", "DescribeModel", {"ModelName": called}, f"look at the model {called}")
+        if place := found.get("PrimaryContainer", {}).get("ModelDataUrl"):
+            buckets.add(split_uri(place)[0])
+        away(f"model {called}", "sagemaker", "DeleteModel", {"ModelName": called})
+    for bucket in sorted(buckets):
+        keys = list(_keys(caller, bucket, key_of(name) + "/"))
+        for start in range(0, len(keys), OBJECTS_A_REQUEST):
+            some = keys[start : start + OBJECTS_A_REQUEST]
+            what = f"{len(some)} files under s3://{bucket}/{key_of(name)}/"
+            objects = {"Objects": [{"Key": key} for key in some], "Quiet": True}
+            away(what, "s3", "DeleteObjects", {"Bucket": bucket, "Delete": objects})
+
+
+def _named(caller: Caller, name: str, operation: str, field: str, kind: str) -> Iterator[str]:
+    """Yield the names of models or configurations that carry the name's tag."""
+    pages = caller.pages("sagemaker", operation, {"NameContains": name}, f"list the {field} of {name}")
+    for found in [row for page in pages for row in page.get(field, [])]:
+        if found[f"{kind}Name"].startswith(name) and _ours(caller, found[f"{kind}Arn"], name):
+            yield str(found[f"{kind}Name"])
+
+
+def _ours(caller: Caller, arn: str, name: str) -> bool:
+    pages = caller.pages("sagemaker", "ListTags", {"ResourceArn": arn}, f"read the tags of {arn}")
+    return any(tagged(page.get("Tags", []), name) for page in pages)
+
+
+def _keys(caller: Caller, bucket: str, prefix: str) -> Iterator[str]:
+    with suppress(ResourceMissing, AccessDenied):  # the usual bucket may not be there, or be somebody else's
+        arguments = {"Bucket": bucket, "Prefix": prefix}
+        for page in caller.pages("s3", "ListObjectsV2", arguments, f"list s3://{bucket}/{prefix}"):
+            yield from (found["Key"] for found in page.get("Contents", []))
+
+
+def _scaling(caller: Caller, name: str, away: Away) -> None:
+    of = {"ServiceNamespace": "sagemaker", "ResourceId": resource(name)}
+    which = {"ServiceNamespace": "sagemaker", "ResourceIds": [resource(name)]}
+    service = "application-autoscaling"
+    if caller.read(service, "DescribeScalingPolicies", of, "look at the scaling").get("ScalingPolicies"):
+        arguments = {**of, "PolicyName": policy_name(name), "ScalableDimension": SCALED}
+        away(f"scaling policy {policy_name(name)}", service, "DeleteScalingPolicy", arguments)
+    if caller.read(service, "DescribeScalableTargets", which, "look at the scaling").get("ScalableTargets"):
+        away(f"scaling of {name}", service, "DeregisterScalableTarget", {**of, "ScalableDimension": SCALED})
+
+
+def _alarm(caller: Caller, name: str) -> bool:
+    found = caller.read("cloudwatch", "DescribeAlarms", {"AlarmNames": [alarm_name(name)]}, "look at the alarms")
+    return bool(found.get("MetricAlarms"))
+
+
+def _has_logs(caller: Caller, name: str) -> bool:
+    group = log_group(name)
+    found = caller.read("logs", "DescribeLogGroups", {"logGroupNamePrefix": group}, "look at the logs")
+    return any(one["logGroupName"] == group for one in found.get("logGroups", []))
+
+
+def _wait_for_peace(caller: Caller, name: str, talk: Talk, clock: Clock) -> None:
+    """Wait while the endpoint is being made or changed: SageMaker removes none in that state."""
+    started, told = clock.now(), False
+    while clock.now() - started < LONGEST_WAIT_SECONDS:
+        state = endpoint_state(caller, name)
+        if caller.dry or state is None or state["EndpointStatus"] not in {"Creating", "Updating", "RollingBack"}:
+            return
+        if not told:
+            talk.say(f"the endpoint {name} is {state['EndpointStatus']}; it can be removed when that has ended")
+            told = True
+        clock.sleep(clock.poll_seconds)
