@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,serve,grpc,optimize,deploy]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[notebook,grpc]" --group dev
 	touch $(READY)
 
 clean:
