@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,9 +222,9 @@ def bertie() -> Bertie:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,  # a processor without bf16 or AVX-512 takes ten times as long to train
             check=False,
-            **options,  # type: ignore[call-overload]
+            **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
         )
         return done
 
@@ -255,7 +256,7 @@ def served(tiny_bundle: Path) -> Iterator[str]:
         yield address
 
 
-def last_json(text: str) -> dict[str, object]:
+def last_json(text: str) -> dict[str, Any]:
     """Return the JSON document in the last line of an output."""
-    document: dict[str, object] = json.loads(text.strip().splitlines()[-1])
+    document: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
     return document

@@ -8,14 +8,16 @@ Needs root, and the Debian packages podman, runc and debootstrap.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,10 @@ from tests.environments import MUST_RUN, home
 SUITE, PYTHON = "bookworm", "3.11"
 BASE = f"localhost/debian/python:{PYTHON}"
 PACKAGES = "python-is-python3,python3-pip,ca-certificates"
-MIRROR = "http://deb.debian.org/debian"
 EXTRAS = ("serve", "openvino")
+
+MEMORY, ROOM = Path("/dev/shm"), 8 * 2**30  # noqa: S108 - ten thousands of files are written, and soon removed
+"""Where images are kept while tests run, if there is so much room."""
 
 # runc, because crun refuses machines that mount both versions of cgroups; the limits of open files and processes are
 # lower than podman's own, which a machine may not grant.
@@ -36,6 +40,7 @@ CONTAINERS = """
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+tmp_dir = "{folder}/tmp"
 [containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 """
@@ -57,7 +62,7 @@ def make() -> Path:
     sys.stderr.write("making a base image\n")
     root, wheels = folder / "root", folder / "wheels"
     wheels.mkdir(parents=True)
-    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root, MIRROR)
+    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root)
     for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(root / left)
     _run("tar", "-C", root, "--exclude=./dev/*", "-cf", folder / "root.tar", ".")
@@ -75,7 +80,6 @@ class Engine:
 
     folder: Path
     wheels: Path
-    started: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -97,21 +101,11 @@ class Engine:
         """Start a container as Kubernetes would: read-only, without rights, only /tmp writable. Return its id."""
         strict = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         started = self.podman("run", "--detach", "--no-healthcheck", "--network=none", *strict, *options, image, *words)
-        self.started.append(started.stdout.strip())
-        return self.started[-1]
+        return started.stdout.strip()
 
     def inside(self, container: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container."""
         return self.podman("exec", container, *command, check=False)
-
-    def unpack(self, image: str, folder: Path) -> Path:
-        """Write an image's file system into a folder."""
-        made = self.podman("create", image).stdout.strip()
-        folder.mkdir()
-        self.podman("export", "--output", folder.with_suffix(".tar"), made)
-        self.podman("rm", made)
-        _run("tar", "-C", folder, "-xf", folder.with_suffix(".tar"))
-        return folder
 
     def close(self) -> None:
         """Remove all containers and images."""
@@ -119,14 +113,25 @@ class Engine:
         self.podman("rmi", "--all", "--force", check=False)
 
 
-def engine(folder: Path) -> Engine:
-    """Start podman with the base image. Skips, or fails in CI, where it cannot run."""
+@contextlib.contextmanager
+def engine() -> Iterator[Engine]:
+    """Give podman with the base image. Skips, or fails in CI, where it cannot run."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    with tempfile.TemporaryDirectory(prefix="bertie-podman-", dir=MEMORY if roomy else None) as folder:
+        one = _started(Path(folder))
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+def _started(folder: Path) -> Engine:
     found = parts()
     if not (found / ".ready").is_file():
         _cannot("the base image is not there: python -m tests.engine")
-    if missing := [name for name in ("podman", "runc") if shutil.which(name) is None] or os.geteuid() != 0:
-        _cannot(f"containers need root, podman and runc ({missing})")
-    (folder / "containers.conf").write_text(CONTAINERS, encoding="utf-8")
+    if os.geteuid() != 0 or shutil.which("podman") is None or shutil.which("runc") is None:
+        _cannot("containers need root, podman and runc")
+    (folder / "containers.conf").write_text(CONTAINERS.format(folder=folder), encoding="utf-8")
     one = Engine(folder, found / "wheels")
     for driver in ("overlay", "vfs"):  # within a container there may be no overlay
         (folder / "storage.conf").write_text(STORAGE.format(driver=driver, folder=folder), encoding="utf-8")

@@ -53,17 +53,20 @@ class Host:
         self.started.append(process)
         return process
 
+    def pids(self) -> list[int]:
+        """Return the processes on this machine."""
+        return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
+
     def kill(self) -> int:
         """Kill every process on this machine, those too that left their parents; return how many."""
         killed = 0
-        while pids := _run("ip", "netns", "pids", self.name).split():
+        # What was started a moment ago is here only after a while.
+        while (pids := self.pids()) or any(process.poll() is None for process in self.started):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
                     killed += 1
             time.sleep(0.02)
-        for process in self.started:
-            process.wait()
         return killed
 
     def unplug(self) -> None:

@@ -144,7 +144,7 @@ class OptimizeSettings(Settings):
     portable: bool = Field(
         True, description="Keep the fp32 variant in the bundle, for machines that lack what the chosen one needs."
     )
-    threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one model call; 0 takes all physical cores.")
     seconds: float = Field(1.0, gt=0, description="Time of each part of the measurements.")
     price_per_hour: float | None = Field(None, gt=0, description="US dollars an hour, for the cost of predictions.")
     machine: str = Field("", description="Take the price of this machine from the table, such as c7i.large.")
@@ -196,8 +196,11 @@ class ServeSettings(Settings):
     workers: int = Field(
         1, ge=1, description="Processes that speak HTTP; with several, one more holds the models for all of them."
     )
-    threads: int = Field(0, ge=0, description="Threads of one model call; 0 takes all physical cores.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_bodies_mb: int = Field(
+        256, ge=1, description="Memory for bodies that arrive at the same time; what is more is refused with 429."
+    )
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
     max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")
     default_accept: str = Field("", description="Kind of answer where a request to /invocations names none.")
@@ -228,9 +231,7 @@ class ServeSettings(Settings):
     header_seconds: float = Field(
         10.0, gt=0, description="Time for the head of a request to arrive, and for a reader to take more of its answer."
     )
-    max_connections: int = Field(
-        1000, ge=1, description="Connections at a time; each may hold a body of --max-body-bytes in memory."
-    )
+    max_connections: int = Field(1000, ge=1, description="Connections at a time.")
     drain_seconds: float = Field(
         0.5, ge=0, description="After SIGTERM, how long new requests still get a 503 instead of no connection."
     )

@@ -18,6 +18,9 @@ from bertie.errors import UsageError, nearest
 
 FILE = "bertie.toml"
 
+ELSEWHERE = frozenset({"aws", "container", "docker", "hosting", "kubernetes", "transform"})
+"""Tables that stand beside what they are for, not in config.py, so that they may not have been imported."""
+
 
 class Settings(BaseModel):
     """The settings of one stage. Unknown names are errors that name the nearest one."""
@@ -72,7 +75,7 @@ class Settings(BaseModel):
             raise UsageError(f"cannot read the settings in {path}: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is not valid TOML: {error}.") from error
-        known = [settings.section() for settings in Settings.__subclasses__()]
+        known = sorted(ELSEWHERE | {settings.section() for settings in Settings.__subclasses__()})
         for name in tables:
             if name not in known:
                 hint = nearest(name, known) or f"known are {', '.join(known)}"

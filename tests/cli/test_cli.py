@@ -61,7 +61,7 @@ def test_check_reports_problems_as_json_and_by_its_exit_code(bertie: Bertie, tmp
     assert report["problems"] == []
     result = bertie("check", bad, "--json")
     assert result.returncode == 3
-    assert last_json(result.stdout)["problems"][0] == {  # type: ignore[index]
+    assert last_json(result.stdout)["problems"][0] == {
         "kind": "empty-text",
         "severity": "error",
         "file": str(bad),
@@ -82,7 +82,7 @@ def test_train_prints_the_contract(bertie: Bertie, tmp_path: Path, tiny_base: Pa
     facts = last_json(result.stdout)
     assert {"run", "bundle", "metrics", "train_seconds", "truncated"} <= facts.keys()
     assert result.stdout.count("\n") == 1
-    assert {one["name"] for one in facts["metrics"]["baselines"]} == {"majority", "bag of words", "tf-idf"}  # type: ignore[index]
+    assert {one["name"] for one in facts["metrics"]["baselines"]} == {"majority", "bag of words", "tf-idf"}
     assert Path(str(facts["bundle"]), "manifest.json").is_file()
 
 
@@ -92,7 +92,7 @@ def test_evaluate_prints_the_contract(bertie: Bertie, tiny_run: Path, tmp_path: 
     facts = last_json(result.stdout)
     for name in ("accuracy", "macro_f1", "mcc"):
         value = facts[name]
-        assert value["low"] <= value["value"] <= value["high"]  # type: ignore[index]
+        assert value["low"] <= value["value"] <= value["high"]
     assert facts["n"] == 50
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     assert "precision" in bertie("evaluate", tiny_run / "bundle", data).stdout

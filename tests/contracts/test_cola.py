@@ -25,7 +25,7 @@ def test_cola_from_its_file_to_an_answer(cola: Path, tmp_path: Path, bertie: Ber
     assert result.returncode == 0, result.stderr
     facts = last_json(result.stdout)
     assert facts["truncated"] == 0
-    assert facts["metrics"]["mcc"]["value"] > 0.1  # type: ignore[index]
+    assert facts["metrics"]["mcc"]["value"] > 0.1
     other = bertie("evaluate", run, cola / "out_of_domain_dev.tsv", *COLUMNS, "--json", env=environment)
     assert last_json(other.stdout)["n"] == 516
 

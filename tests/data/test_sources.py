@@ -338,6 +338,40 @@ def test_a_text_of_a_folder_that_does_not_decode_is_a_bad_row_with_its_name(tmp_
     assert values(tmp_path, encoding="latin-1") == [["café", "a"]]
 
 
+def test_files_of_one_format_are_read_one_after_the_other_with_lines_counted_through(put: Put, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    put("parts/part-1.csv", "text,label\nthird,praise\nbroken\n")
+    put("parts/part-0.csv", TWO)
+    put("parts/_SUCCESS", "")
+    put("parts/.part-0.csv.crc", "x")
+    assert rows(tmp_path / "parts") == [
+        Record(2, {"text": "where is it", "label": "delivery"}),
+        Record(3, {"text": "thanks", "label": "praise"}),
+        Record(5, {"text": "third", "label": "praise"}),
+        BadRow(6, "1 columns instead of 2"),
+    ]
+    (tmp_path / "parts" / "part-0.csv").write_bytes(gzip.compress(TWO.encode()))
+    (tmp_path / "parts" / "part-0.csv").rename(tmp_path / "parts" / "part-0.csv.gz")
+    assert len(rows(tmp_path / "parts")) == 4, "each file has its own compression"
+
+
+def test_files_that_do_not_belong_together_are_refused(put: Put, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    put("parts/a.csv", TWO)
+    put("parts/b.csv", "label,text\npraise,thanks\n")
+    assert "b.csv has other columns" in complaint(tmp_path / "parts")
+    put("parts/b.csv", TWO)
+    put("parts/c.jsonl", '{"text": "a", "label": "b"}\n')
+    assert "several formats: .csv, .jsonl" in complaint(tmp_path / "parts")
+
+
+def test_texts_in_folders_go_before_a_file_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "praise").mkdir()
+    (tmp_path / "praise" / "1.txt").write_text("thanks")
+    (tmp_path / "README.txt").write_text("what this is")
+    assert values(tmp_path) == [["thanks", "praise"]]
+
+
 def test_a_folder_without_texts_is_not_data(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(DataNotFound, match="has no texts"):

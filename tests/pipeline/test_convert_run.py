@@ -13,7 +13,7 @@ def test_export_to_prints_the_contract(bertie: Bertie, tiny_run: Path, tmp_path:
     assert facts.keys() == {"to", "out", "files", "bytes", "parity"}
     assert facts["files"] == sorted(file.name for file in out.iterdir())
     assert facts["bytes"] == sum(file.stat().st_size for file in out.iterdir())
-    assert facts["parity"]["flips"] == 0  # type: ignore[index]
+    assert facts["parity"]["flips"] == 0
     again = bertie("export", tiny_run, "--to", "safetensors", "--out", out)
     assert again.returncode == 7
     assert "exists already" in again.stderr

@@ -270,7 +270,7 @@ def test_the_command_prints_the_contract(bertie: Bertie, tiny_bundle: Path, tiny
     assert result.returncode == 0, result.stderr
     facts = last_json(result.stdout)
     assert {"run", "bundle", "metrics", "teacher", "parameters", "layers"} <= facts.keys()
-    assert {"metrics", "agreement"} <= facts["teacher"].keys()  # type: ignore[attr-defined]
+    assert {"metrics", "agreement"} <= facts["teacher"].keys()
     assert result.stdout.count("\n") == 1
     told = bertie(*words, "--out", tmp_path / "run", "--overwrite")
     assert told.returncode == 0, told.stderr

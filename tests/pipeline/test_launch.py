@@ -69,7 +69,7 @@ def options(launch: Launch | None, environment: Mapping[str, str], monkeypatch: 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     command = ["-m", "bertie", "train", "data.csv", "--out", "run"]
-    found: dict[str, Any] = dict(vars(parse_args([*launch.arguments, *command])))  # type: ignore[no-untyped-call]
+    found: dict[str, Any] = dict(vars(parse_args([*launch.arguments, *command])))  # type: ignore[no-untyped-call]  # torch's
     assert (found["module"], found["training_script"]) == (True, "bertie")
     assert found["training_script_args"] == ["train", "data.csv", "--out", "run"]
     return found

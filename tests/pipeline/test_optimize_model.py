@@ -108,6 +108,17 @@ def test_an_optimized_bundle_can_be_optimized_again(tiny_run: Path, tmp_path: Pa
     bertie.load(tmp_path / "twice")
 
 
+def test_what_is_optimized_again_starts_from_the_trained_model(tiny_run: Path, tmp_path: Path) -> None:
+    # The fused graph needs no instructions either, and is fp32 too.
+    optimize(tiny_run, tmp_path / "once", candidates="onnx-fp32-fused", max_drop=1.0, min_agreement=0.0)
+    manifest = json.loads((tmp_path / "once" / "manifest.json").read_text())
+    manifest["variants"].sort(key=lambda one: one["name"] == "onnx-fp32")
+    (tmp_path / "once" / "manifest.json").write_text(json.dumps(manifest))
+    data = tiny_run / "splits" / "test.jsonl"
+    result = optimize(tmp_path / "once", tmp_path / "twice", candidates="onnx-fp32-fused", data=data)
+    assert [row["name"] for row in result["candidates"]] == ["onnx-fp32", "onnx-fp32-fused"]
+
+
 def test_a_bundle_without_the_portable_variant_is_smaller(tiny_run: Path, tmp_path: Path) -> None:
     optimize(tiny_run, tmp_path / "both", goal="size")
     optimize(tiny_run, tmp_path / "alone", goal="size", portable=False)

@@ -106,8 +106,37 @@ def test_silence_is_cut_without_a_word(server: Running) -> None:
     assert SECONDS * 0.9 < time.monotonic() - begun < SECONDS + 3
 
 
-def test_a_body_that_drips_is_cut_too(server: Running) -> None:
-    with dial(server, b"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n") as slow:
+def test_bodies_that_wait_for_their_end_take_a_bounded_memory(tiny_bundle: Path, tmp_path: Path) -> None:
+    megabytes, piece = 4, b" " * 2**20
+    flags = ("--max-bodies-mb", megabytes, "--timeout-seconds", 3, "--drain-seconds", 0)
+    with running(tiny_bundle, tmp_path, *flags) as server:
+        head = f"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-length: {2 * len(piece)}\r\n\r\n".encode()
+        begun = [dial(server, head + piece) for _ in range(3 * megabytes)]
+        time.sleep(0.5)
+        for one in begun:
+            one.setblocking(False)
+        refused = [one for one in begun if _said(one).startswith(b"HTTP/1.1 429")]
+        # A megabyte of each is held, a little less while its last piece is under way.
+        assert 2 * megabytes - 1 <= len(refused) <= 2 * megabytes
+        # What is refused or has run out of its time leaves its room to others.
+        for one in begun:
+            one.setblocking(True)
+            if one not in refused:
+                assert status(rest(one)) == 408
+            one.close()
+        assert httpx.post(f"{server.url}/invocations", content=b'"i love it"' + piece).status_code == 200
+
+
+def _said(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/predict", "/explain", "/models", "/v2/models/model/infer"])
+def test_a_body_that_drips_is_cut_too(server: Running, path: str) -> None:
+    with dial(server, f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n".encode()) as slow:
         begun = time.monotonic()
         slow.settimeout(0.2)
         said = b""

@@ -10,7 +10,7 @@ import pytest
 
 import bertie
 from bertie.config import ServeSettings
-from bertie.errors import BundleDamaged, BundleNotFound, ModelTooLarge, ModelUnknown, NotReady
+from bertie.errors import BundleDamaged, BundleNotFound, ModelKnown, ModelTooLarge, ModelUnknown, NotReady
 from bertie.serve.loaded import Loaded
 from bertie.serve.loading import Fresh, load_warm
 from bertie.serve.models import Models
@@ -40,7 +40,7 @@ def megabytes(count: int) -> object:
 
 
 def made(**settings: object) -> Models:
-    return Models(ServeSettings(**settings), loads=megabytes(10))  # type: ignore[arg-type]
+    return Models(ServeSettings(**settings), loads=megabytes(10))  # type: ignore[arg-type]  # settings by name
 
 
 async def asked(models: Models, name: str | None = None) -> str:
@@ -178,6 +178,80 @@ async def test_what_is_held_or_pinned_never_makes_room(bundles: list[Path]) -> N
     assert [model.name for model in models.all()] == ["a", "b"]
     await models.load("c", (Share(bundles[2]),), pinned=False)
     assert [model.name for model in models.all() if model.loaded] == ["a", "c"]
+    await models.close()
+
+
+async def test_what_is_too_large_does_not_take_the_place_of_what_answers(bundles: list[Path]) -> None:
+    sizes = {bundles[0]: 10, bundles[1]: 30}
+
+    def load(bundle: Path, settings: ServeSettings) -> Fresh:
+        fresh = load_warm(bundle, settings)
+        return Fresh(fresh.classifier, sizes[bundle] << 20, fresh.digest)
+
+    models = Models(ServeSettings(memory_limit_mb=25), loads=load)
+    models.opened = True
+    await models.load("one", (Share(bundles[0]),), pinned=False)
+    before = await held(models)
+    with pytest.raises(ModelTooLarge):
+        await models.load("one", (Share(bundles[1]),), pinned=False)
+    assert await held(models) is before
+    assert models.find("one").bundles == (str(bundles[0]),)
+    assert await asked(models) == "delivery"
+    with pytest.raises(ModelTooLarge):
+        await models.load("two", (Share(bundles[1]),), pinned=False)
+    assert [model.name for model in models.all()] == ["one"]
+    await models.close()
+
+
+async def test_of_two_who_load_one_new_name_only_one_does(bundles: list[Path]) -> None:
+    models = made()
+    models.opened = True
+    loads = [models.load("one", (Share(bundle),), pinned=False, new=True) for bundle in bundles[:2]]
+    ends = await asyncio.gather(*loads, return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None), ModelKnown]
+    assert models.find("one").bundles == (str(bundles[0]),)
+    await models.close()
+
+
+async def test_what_is_unloaded_while_a_request_waits_for_it_does_not_come_back(bundles: list[Path]) -> None:
+    models = made(memory_limit_mb=15)
+    models.opened = True
+    await models.load("a", (Share(bundles[0]),), pinned=False)
+    await models.load("b", (Share(bundles[1]),), pinned=False)  # and a makes room
+    unloading = asyncio.create_task(models.unload("a"))
+    waiting = asyncio.create_task(asked(models, "a"))
+    await unloading
+    with pytest.raises(ModelUnknown):
+        await waiting
+    assert [model.name for model in models.all() if model.loaded] == ["b"]
+    await models.close()
+
+
+async def test_looking_for_replaced_bundles_goes_on_whatever_happens(bundles: list[Path]) -> None:
+    broken = False
+
+    def load(bundle: Path, settings: ServeSettings) -> Fresh:
+        if broken:
+            raise RuntimeError("nobody thought of this")
+        return load_warm(bundle, settings)
+
+    models = Models(ServeSettings(), loads=load)
+    await models.open({"one": (Share(bundles[0]),)})
+    before = await held(models)
+    watching = asyncio.create_task(models.watch(0.02))
+    broken = True
+    os.utime(bundles[0] / "manifest.json")
+    await asyncio.sleep(0.3)
+    assert not watching.done()
+    assert await held(models) is before
+    broken = False
+    os.utime(bundles[0] / "manifest.json")
+    for _ in range(200):
+        if await held(models) is not before:
+            break
+        await asyncio.sleep(0.05)
+    assert await held(models) is not before
+    watching.cancel()
     await models.close()
 
 

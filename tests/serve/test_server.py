@@ -60,6 +60,18 @@ def test_a_taken_port_is_named(tiny_bundle: Path, bertie: Bertie) -> None:
     assert "hint: choose another port" in result.stderr
 
 
+def test_settings_that_cannot_work_are_refused_before_anything_loads(
+    tiny_bundle: Path, tmp_path: Path, bertie: Bertie
+) -> None:
+    for flags, said in (
+        (("--port", 8123, "--grpc-port", 8123), "cannot both have port 8123"),
+        (("--model-store", tmp_path / "nowhere"), "there is no folder"),
+        (("--threads", 99999999), "threads"),
+    ):
+        result = bertie("serve", tiny_bundle, *flags)
+        assert (result.returncode, said in result.stderr) == (2, True), result.stderr
+
+
 @pytest.mark.parametrize("damage", ["flip", "missing"])
 def test_a_damaged_bundle_never_becomes_ready(tiny_bundle: Path, tmp_path: Path, bertie: Bertie, damage: str) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))

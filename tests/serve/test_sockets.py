@@ -250,6 +250,12 @@ def test_clients_that_leave_cost_nothing(server: Running) -> None:
     server.check()
     deadline = asyncio.run(settle(server, files))
     assert deadline <= files + 2
+    # Nor do they look like faults of the server, which somebody would be woken for.
+    counted = httpx.get(f"{server.url}/metrics").text
+    assert 'path="/invocations",status="499"' in counted
+    assert 'status="5' not in counted
+    assert '"level": "error"' not in server.log.read_text().lower()
+    assert " ERROR " not in server.log.read_text()
 
 
 async def settle(server: Running, files: int) -> int:

@@ -50,7 +50,11 @@ def test_a_host_without_power_is_silent_and_empty(two: list[Host], tmp_path: Pat
     # A process in a session of its own, as torchrun's workers are.
     two[1].start(["setsid", "--fork", "sleep", "600"], log)
     sleeping = two[1].start(["sleep", "600"], log)
-    time.sleep(0.2)
+    deadline = time.monotonic() + 20
+    while len(two[1].pids()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # and they are what was asked for, not what starts it
     assert two[1].lose_power() == 2
     assert sleeping.returncode == -9
     connect = "import socket; socket.create_connection(('10.77.0.2', 5000), timeout=2)"

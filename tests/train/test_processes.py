@@ -25,7 +25,7 @@ def torchrun(*arguments: object, processes: int = 2, restarts: int = 0) -> list[
 
 
 def done(command: list[str]) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -104,7 +104,7 @@ def test_processes_that_have_read_other_rows_refuse_to_train_together(
     command = torchrun(data, "--base", tiny_base, *FLAGS, "--out", tmp_path / "run")
     place = command.index("-m", command.index("--max-restarts"))
     command[place : place + 2] = [str(script)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert result.returncode != 0
     assert "do not have the same data and settings" in result.stderr
     assert not (tmp_path / "run" / "checkpoint").exists()

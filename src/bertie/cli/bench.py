@@ -27,7 +27,9 @@ def bench(
     variant: Annotated[
         str | None, typer.Option(help="The form of the model to measure, if not the chosen one.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of one model call; 0 takes all physical cores.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="Threads of one model call; 0 takes all physical cores.")
+    ] = 0,
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="What a machine like this costs an hour, in dollars.")
     ] = None,

@@ -51,6 +51,8 @@ def train(
         _refuse_others(context, data, out)
         if (resume / "config.toml").is_file():
             settings = TrainSettings.load(environment={}, file=resume / "config.toml")
+    else:
+        _needed(data, out)  # before other processes are started
     launch = launch_here(os.environ)
     if launch is not None:
         become_torchrun(launch, sys.argv[1:], os.environ)
@@ -61,11 +63,9 @@ def train(
 
     if resume is not None:
         result = resume_run(resume, talk(quiet=quiet), kills)
-    elif data is None or out is None:
-        raise UsageError("bertie train needs DATA and --out RUN.", hint="or --resume RUN, to go on with a run")
     else:
         again = auto_resume or kills > 0 or torchrun
-        request = Request(data, out, valid, test, overwrite, again, kills)
+        request = Request(*_needed(data, out), valid, test, overwrite, again, kills)
         result = train_run(request, data_settings, split_settings, settings, talk(quiet=quiet))
     if not result:  # another process of the same training says it
         return
@@ -78,6 +78,13 @@ def train(
     line(f"bundle  {result['bundle']}")
     line(f"report  {result['report']}")
     line(f"next: bertie serve {result['run']}")
+
+
+def _needed(data: Path | None, out: Path | None) -> tuple[Path, Path]:
+    """Return what a training cannot begin without. Raises UsageError where it is not given."""
+    if data is None or out is None:
+        raise UsageError("bertie train needs DATA and --out RUN.", hint="or --resume RUN, to go on with a run")
+    return data, out
 
 
 def _refuse_others(context: typer.Context, data: Path | None, out: Path | None) -> None:

@@ -124,7 +124,7 @@ def _beside(out: Path) -> Iterator[Path]:
 
 def _trial(folder: Path, request: Request, work: Path, price: Machine | None, talk: Talk) -> _Trial:
     manifest = Manifest.from_file(folder / FILE)
-    portable = next((one for one in manifest.variants if one.engine == "onnxruntime" and not one.needs), None)
+    portable = next((one for one in manifest.variants if _is_trained_model(one)), None)
     if portable is None:
         raise UsageError(
             "this bundle has no portable variant to start from.", hint="bertie optimize the run that it was made from"
@@ -141,6 +141,11 @@ def _trial(folder: Path, request: Request, work: Path, price: Machine | None, ta
     )
     trained = classifier.predict_proba(held_out.texts)
     return _Trial(folder, manifest, portable, encoder, held_out, trained, source, request, work, price)
+
+
+def _is_trained_model(variant: Variant) -> bool:
+    """Return whether a variant is the trained model's own export: what was made of it has a probe of its own."""
+    return variant.engine == "onnxruntime" and variant.precision == "fp32" and not variant.needs and not variant.probe
 
 
 def _held_out(request: Request, manifest: Manifest, talk: Talk) -> Examples:

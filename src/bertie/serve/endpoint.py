@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from anyio import to_thread
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from bertie.config import ServeSettings
-from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
+from bertie.errors import ClientLeft, ClientSlow, Overloaded, RequestTooLarge
 from bertie.serve.holder import Holder
 from bertie.serve.journal import note_answer
 from bertie.serve.wire.exchange import Ask, Found, Limits
@@ -29,16 +31,37 @@ class Endpoint:
 
     def __init__(self, settings: ServeSettings, models: Holder) -> None:
         self.settings, self.models = settings, models
+        self._held = 0
+        """Bytes of the bodies that are in memory now, whole or not."""
 
-    async def body(self, request: Request) -> bytes:
-        """Return a request's body. Raises RequestTooLarge, or ClientSlow where it does not arrive in time."""
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Give a request's body, which counts as held until the block ends.
+
+        Raises RequestTooLarge, Overloaded where too much is held for others, ClientSlow where it does not arrive in
+        time, ClientLeft where it never will.
+        """
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            held += size
+            self._held += size
+            # One alone always has room: max_body_bytes is its limit.
+            if self._held > self.settings.max_bodies_mb * 2**20 and self._held > held:
+                raise Overloaded("the bodies of other requests fill the memory that is for them.", hint="try again")
+
         try:
-            async with asyncio.timeout(self.settings.timeout_seconds):
-                return await read_body(request, self.settings.max_body_bytes)
-        except TimeoutError:
-            raise ClientSlow(
-                f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
-            ) from None
+            try:
+                async with asyncio.timeout(self.settings.timeout_seconds):
+                    body = await read_body(request, self.settings.max_body_bytes, hold)
+            except TimeoutError:
+                raise ClientSlow(
+                    f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
+                ) from None
+            yield body
+        finally:
+            self._held -= held
 
     async def answer(
         self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None
@@ -49,8 +72,7 @@ class Endpoint:
         """
         self.models.check()
         self.models.find(model)
-        body = await self.body(request)
-        async with self.models.lease(model) as held:
+        async with self.body(request) as body, self.models.lease(model) as held:
             limits = Limits(held.pairs, self.settings.max_texts, self.settings.max_characters)
             ask = read(body, limits) if len(body) <= INLINE_BYTES else await to_thread.run_sync(read, body, limits)
             answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
@@ -87,13 +109,20 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
             one.cancel()
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body, without ever holding more than `most` bytes of it. Raises RequestTooLarge."""
+async def read_body(request: Request, most: int, hold: Callable[[int], None]) -> bytes:
+    """Return the body, without ever holding more than `most` bytes of it; `hold` is told of each piece.
+
+    Raises RequestTooLarge, or ClientLeft.
+    """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise RequestTooLarge(
-                f"the body is over {most} bytes.", expected=f"at most {most}", hint="send fewer texts"
-            )
+    try:
+        async for chunk in request.stream():
+            hold(len(chunk))
+            body += chunk
+            if len(body) > most:
+                raise RequestTooLarge(
+                    f"the body is over {most} bytes.", expected=f"at most {most}", hint="send fewer texts"
+                )
+    except ClientDisconnect:
+        raise ClientLeft("the client has left.") from None
     return bytes(body)

@@ -62,8 +62,11 @@ class Holder(Protocol):
     def lease(self, name: str | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold what answers a request for a model. Raises ModelUnknown; where it is loaded again, BundleError."""
 
-    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> None:
-        """Load a model, or replace it. Raises ModelUnknown, ModelTooLarge or BundleError."""
+    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True, new: bool = False) -> None:
+        """Load a model, or replace it unless it must be `new`.
+
+        Raises ModelUnknown, ModelKnown, ModelTooLarge or BundleError.
+        """
 
     async def unload(self, name: str) -> None:
         """Forget a model. Raises ModelUnknown."""

@@ -147,6 +147,9 @@ class Journal:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = entry.request_id
                 headers.setdefault("x-content-type-options", "nosniff")
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers.setdefault("content-security-policy", "frame-ancestors 'none'")
+                    headers.setdefault("referrer-policy", "no-referrer")
             await send(message)
 
         token = ENTRY.set(entry)

@@ -10,6 +10,9 @@ from bertie.errors import UsageError
 GRACE_SECONDS = 25
 """Time for accepted requests after SIGTERM; SageMaker kills after 30."""
 
+BACKLOG = 2048
+"""Connections that wait to be accepted, as uvicorn has it."""
+
 
 def bind(settings: ServeSettings) -> socket.socket:
     """Return a socket at the wanted address. Raises UsageError where it is taken."""
@@ -18,6 +21,8 @@ def bind(settings: ServeSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        # Two may bind one port as long as neither listens.
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise UsageError(

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from anyio import to_thread
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, ModelTooLarge, ModelUnknown, NotReady
+from bertie.errors import BertieError, ModelKnown, ModelTooLarge, ModelUnknown, NotReady
 from bertie.runtime.classifier import Classifier
 from bertie.serve.holder import Described
 from bertie.serve.loaded import Loaded, Model
@@ -110,13 +110,16 @@ class Models:
         self._models[name] = model
         self.opened = True
 
-    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> None:
+    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True, new: bool = False) -> None:
         """Load a model, or replace it by what its bundles are now. Where that fails, what was there goes on.
 
-        Raises ModelUnknown for a new name without `shares`, BundleError, or ModelTooLarge.
+        Raises ModelUnknown for a name that is not known where there are no `shares`, ModelKnown for one that is where
+        it must be `new`, BundleError, or ModelTooLarge.
         """
         async with self._loading:
             known = self._models.get(name)
+            if known and new:
+                raise ModelKnown(f"model {name!r} is loaded already.", hint="DELETE it first")
             shares = shares or (known.shares if known else ())
             if not shares:
                 raise ModelUnknown.of(name, self._models)
@@ -129,18 +132,22 @@ class Models:
                     self._retire(one)
                 raise
             model = known or Model(name, shares, pinned, used=self._clock())
-            before, model.loaded, model.shares = model.loaded, fresh, shares
-            model.pairs, model.labels = fresh[shares[0]].pairs, fresh[shares[0]].labels
-            for old in before.values():
-                self._retire(old)
+            before, model.loaded = model.loaded, fresh
             self._models[name] = model
             try:
                 self._make_room(model)
             except ModelTooLarge:
-                del self._models[name]
+                self._put_away(model)
+                model.loaded = before
+                if known is None:
+                    del self._models[name]
                 raise
             finally:
                 self.changed()
+            model.shares = shares
+            model.pairs, model.labels = fresh[shares[0]].pairs, fresh[shares[0]].labels
+            for old in before.values():
+                self._retire(old)
 
     async def unload(self, name: str) -> None:
         """Forget a model; requests that hold it are answered. Raises ModelUnknown."""
@@ -178,6 +185,10 @@ class Models:
                         await self.load(model.name)
                     except BertieError as error:
                         LOG.warning("model %s was replaced on disk and cannot be used: %s", model.name, error)
+                    except Exception as error:  # whatever it is, looking for others goes on
+                        LOG.error(  # noqa: TRY400 - one line
+                            "model %s was replaced on disk and loading failed: %r", model.name, error
+                        )
                     break
 
     async def close(self) -> None:
@@ -189,15 +200,22 @@ class Models:
 
     async def _again(self, model: Model, share: Share) -> Loaded:
         async with self._loading:
+            if self._models.get(model.name) is not model:  # it was unloaded meanwhile
+                raise ModelUnknown.of(model.name, self._models)
             if share not in model.loaded:
-                self._make_room(model, model.costs.get(share, 0))
-                await asyncio.gather(*self._ending)
-                loaded = await self._start(model.name, share)
-                # While others end, the process grows by less than what a model takes.
-                loaded.memory = max(loaded.memory, model.costs.get(share, 0))
-                model.loaded[share] = loaded
-                self._make_room(model)
-                self.changed()
+                try:
+                    self._make_room(model, model.costs.get(share, 0))
+                    await asyncio.gather(*self._ending)
+                    loaded = await self._start(model.name, share)
+                    # While others end, the process grows by less than what a model takes.
+                    loaded.memory = max(loaded.memory, model.costs.get(share, 0))
+                    model.loaded[share] = loaded
+                    self._make_room(model)
+                except ModelTooLarge:
+                    self._put_away(model)
+                    raise
+                finally:
+                    self.changed()
             return model.loaded[share]
 
     async def _start(self, name: str, share: Share) -> Loaded:
@@ -227,8 +245,7 @@ class Models:
     def _make_room(self, wanted: Model, coming: int = 0) -> None:
         """Put away what was not used for longest until the limit is kept, also with `coming` more bytes.
 
-        What was put away stays known, and is loaded again when it is asked. Raises ModelTooLarge, and puts `wanted`
-        away.
+        What was put away stays known, and is loaded again when it is asked. Raises ModelTooLarge.
         """
         limit = self._settings.memory_limit_mb * 2**20
         wanted.costs |= {share: loaded.memory for share, loaded in wanted.loaded.items()}
@@ -244,7 +261,6 @@ class Models:
             elif wanted.pinned:
                 return
             else:
-                self._put_away(wanted)
                 raise ModelTooLarge(
                     f"there is no room for model {wanted.name!r}.",
                     expected=f"models of {self._settings.memory_limit_mb} MB together",

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -15,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, need
+from bertie.errors import need
 from bertie.runtime.classifier import Classifier
 from bertie.serve import logs
 from bertie.serve.app import make_app
@@ -43,12 +44,12 @@ async def _serve(
     models = Models(settings)
     endpoint = Endpoint(settings, models)
     listener = bind(settings)
-    failure: list[BertieError] = []
+    failure: list[Exception] = []
 
     async def loading(server: uvicorn.Server, grpc_port: int | None) -> None:
         try:
             await models.open(shares)
-        except BertieError as error:
+        except Exception as error:  # a server that can never be ready ends, whatever the reason
             failure.append(error)
             server.should_exit = True
             return
@@ -57,7 +58,7 @@ async def _serve(
             await models.watch(settings.watch_seconds)
 
     server = Server(endpoint)
-    async with with_grpc(endpoint) as grpc_port, background(loading(server, grpc_port)):
+    async with with_grpc(endpoint, server.grace) as grpc_port, background(loading(server, grpc_port)):
         await server.serve(sockets=[listener])
     await models.close()
     if failure:
@@ -78,6 +79,11 @@ class Server(uvicorn.Server):
         config.ssl = certified.context if certified else None
         super().__init__(config)
         self._models, self._settings = endpoint.models, settings
+        self._closing_since = 0.0
+
+    def grace(self) -> float:
+        """Return the seconds that are left for what was accepted, once the server is closing."""
+        return max(0.0, GRACE_SECONDS - (time.monotonic() - self._closing_since))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen. With TLS a handshake has the time of a request's head; uvicorn leaves it a minute."""
@@ -109,14 +115,20 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what is new, with an answer for as long as somebody may not know yet, and wait for the rest."""
         self._models.closing = True
+        self._closing_since = time.monotonic()
         if not self.force_exit:
             await asyncio.sleep(self._settings.drain_seconds)
         await super().shutdown(sockets)
 
 
 @asynccontextmanager
-async def with_grpc(endpoint: Endpoint) -> AsyncIterator[int | None]:
-    """Answer gRPC too while the block runs, if that is wanted; give the port."""
+async def with_grpc(
+    endpoint: Endpoint, grace: Callable[[], float] = lambda: GRACE_SECONDS
+) -> AsyncIterator[int | None]:
+    """Answer gRPC too while the block runs, if that is wanted; give the port.
+
+    `grace` is asked at the end for the seconds that calls have then.
+    """
     if endpoint.settings.grpc_port is None:
         yield None
         return
@@ -128,7 +140,7 @@ async def with_grpc(endpoint: Endpoint) -> AsyncIterator[int | None]:
     try:
         yield port
     finally:
-        await server.stop(GRACE_SECONDS)
+        await server.stop(grace())
 
 
 @asynccontextmanager

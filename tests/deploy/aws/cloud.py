@@ -50,7 +50,7 @@ class Cloud:
         """Forget everything, and make the role again."""
         self._post("/moto-api/reset", None)
         self.fail([])
-        self._post("/_test/states", {"endpoint": [], "update": [], "transform": []})
+        self._post("/_test/states", {"endpoint": [], "update": [], "transform": [], "training": []})
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         self.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
         self._since = len(self._calls())
@@ -63,11 +63,11 @@ class Cloud:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **keys)
 
     def fail(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        """Let operations fail: each fault has `operation`, and `code`, `message`, `status`, `times`, `skip` or `drop`."""
+        """Let operations fail: each has `operation`, and code, message, status, times, skip, drop, slow, body."""
         self._post("/_test/faults", list(faults))
 
     def states(self, **of: Sequence[Mapping[str, Any]]) -> None:
-        """Set what the next `endpoint`, `update` or `transform` goes through, one description after the other."""
+        """Set what the next `endpoint`, `update`, `transform` or `training` goes through, look by look."""
         self._post("/_test/states", {kind: list(states) for kind, states in of.items()})
 
     def answers(self, *bodies: str) -> None:

@@ -4,6 +4,7 @@ Run by the Python of the environment `moto`: `python moto_program.py PORT`. It k
 GET /_test/calls, POST /_test/faults and POST /_test/states, each with a JSON list.
 """
 # mypy: ignore-errors
+# ruff: noqa: ANN001, ANN002, ANN003, ANN202, ANN204
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from urllib.parse import parse_qs, unquote
 
 from moto.core.responses import ActionResult
@@ -24,8 +26,9 @@ from werkzeug.serving import run_simple
 
 CALLS: list[dict] = []
 FAULTS: list[dict] = []
-STATES: dict[str, list[dict]] = {"endpoint": [], "update": [], "transform": []}
+STATES: dict[str, list[dict]] = {"endpoint": [], "update": [], "transform": [], "training": []}
 """What the next thing of that kind goes through: a list of fields of its description, the last of which stays."""
+STATES_OF = {"endpoints": "endpoint", "transform_jobs": "transform"}
 PASSED: dict[str, list[dict]] = {}
 LOCK = threading.Lock()
 
@@ -73,6 +76,8 @@ class Watched:
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith("/_test/"):
             return self.ordered(environ["PATH_INFO"], body, start_response)
+        if environ["PATH_INFO"].startswith("/moto-api/"):
+            return self.application(environ, start_response)
         operation, arguments = operation_of(environ, body)
         with LOCK:
             CALLS.append({"operation": operation, "arguments": arguments})
@@ -81,22 +86,26 @@ class Watched:
                 fault["times"] = fault.get("times", 1) - 1
         if not fault:
             return self.application(environ, start_response)
+        if "slow" in fault:
+            time.sleep(fault["slow"])
+            return self.application(environ, start_response)
         if fault.get("drop"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         status, code, message = fault.get("status", 400), fault["code"], fault.get("message", "no reason")
-        if "HTTP_X_AMZ_TARGET" in environ:
+        if "HTTP_X_AMZ_TARGET" in environ or environ["PATH_INFO"].startswith("/endpoints/"):
             kind, text = "application/x-amz-json-1.1", json.dumps({"__type": code, "message": message})
         elif operation in {"GetCallerIdentity", "GetRole"}:
             error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
             kind, text = "text/xml", f"<ErrorResponse>{error}</ErrorResponse>"
         else:
             kind, text = "application/xml", f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        text = fault.get("body", text)
         text = "" if environ["REQUEST_METHOD"] == "HEAD" else text
         headers = [
+            ("x-amzn-ErrorType", code),
             ("Content-Type", kind),
             ("Content-Length", str(len(text.encode()))),
-            *fault.get("headers", {}).items(),
         ]
         start_response(f"{status} Fault", headers)
         return [text.encode()]
@@ -124,6 +133,9 @@ def fits(fault: dict) -> bool:
     return fault.get("times", 1) > 0
 
 
+KINDS = {"endpoints": "endpoint", "transform_jobs": "transform", "training_jobs": "training"}
+
+
 def refuse_second(name: str, kind: str, things: str, field: str) -> None:
     """Let a creation fail as AWS's does where there is such a thing already; moto replaces it in silence."""
     real = getattr(SageMakerModelBackend, name)
@@ -133,9 +145,7 @@ def refuse_second(name: str, kind: str, things: str, field: str) -> None:
         if called in getattr(self, things):
             raise ValidationError(message=f'Cannot create already existing {kind} "arn:aws:sagemaker:::{called}".')
         made = real(self, *given, **named)
-        PASSED[f"{things} {called}"] = list(
-            STATES.get({"endpoints": "endpoint", "transform_jobs": "transform"}.get(things, ""), [])
-        )
+        PASSED[f"{things} {called}"] = list(STATES.get(KINDS.get(things, ""), []))
         return made
 
     setattr(SageMakerModelBackend, name, create)
@@ -145,8 +155,9 @@ def go_through(name: str, things: str) -> None:
     """Let the description of a thing go through the states that were ordered."""
     real = getattr(SageMakerModelBackend, name)
 
-    def describe(self, called):
-        found = dict(real(self, called))
+    def describe(self, *given, **named):
+        found = dict(real(self, *given, **named))
+        called = [*given, *named.values()][0]
         states = PASSED.get(f"{things} {called}", [])
         return found | (states.pop(0) if len(states) > 1 else states[0] if states else {})
 
@@ -172,7 +183,9 @@ def main() -> None:
     refuse_second("create_endpoint_config", "endpoint configuration", "endpoint_configs", "endpoint_config_name")
     refuse_second("create_endpoint", "endpoint", "endpoints", "endpoint_name")
     refuse_second("create_transform_job", "transform job", "transform_jobs", "transform_job_name")
+    refuse_second("create_training_job", "training job", "training_jobs", "training_job_name")
     go_through("describe_endpoint", "endpoints")
+    go_through("describe_training_job", "training_jobs")
     go_through("describe_transform_job", "transform_jobs")
     application = Watched(DomainDispatcherApplication(create_backend_app))
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True)

@@ -15,7 +15,7 @@ import pytest
 
 from bertie.bundle.manifest import FILE, Manifest
 from bertie.deploy.docker import engine
-from bertie.deploy.docker.context import plan, served
+from bertie.deploy.docker.context import BEGINNING, plan, served
 from bertie.deploy.docker.deploy import deploy_docker
 from bertie.deploy.docker.dockerfile import Recipe, dockerfile
 from bertie.deploy.docker.requirements import pinned
@@ -57,6 +57,7 @@ def test_the_same_model_makes_the_same_context(tmp_path: Path) -> None:
     for name in "ab":
         deploy_docker(BUNDLE, tmp_path / name, settings(), QUIET)
     for path in (tmp_path / "a").rglob("*"):
+        assert path.stat().st_mtime == BEGINNING
         assert path.is_dir() or path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
 
 
@@ -87,7 +88,9 @@ def test_what_needs_a_gpu_has_a_substitute_or_is_refused() -> None:
 
 def test_a_serving_image_has_no_pytorch_and_no_rights_and_a_training_one_has_both() -> None:
     serving = dockerfile(Recipe("python:3.12-slim", "bertie-1-py3-none-any.whl"))
-    training = dockerfile(Recipe("python:3.12-slim", "bertie-1-py3-none-any.whl", True, extras=("serve", "train")))
+    training = dockerfile(
+        Recipe("python:3.12-slim", "bertie-1-py3-none-any.whl", with_training=True, extras=("serve", "train"))
+    )
     assert "USER 65532:65532" in serving
     assert "find_spec" in serving
     assert "--no-deps" in serving
@@ -124,7 +127,7 @@ def test_the_wheel_installs_and_runs(tmp_path: Path) -> None:
         facts = email.message_from_bytes(archive.read(f"bertie-{version('bertie')}.dist-info/METADATA"))
         assert facts["Name"] == "bertie"
     to = tmp_path / "site"
-    options = ["--quiet", "--no-deps", "--no-index", "--no-cache-dir", "--target", to]
+    options = ["--quiet", "--no-deps", "--no-index", "--no-cache-dir", "--target", str(to)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True)
     done = subprocess.run(
         [sys.executable, "-m", "bertie", "--version"],
@@ -137,6 +140,17 @@ def test_the_wheel_installs_and_runs(tmp_path: Path) -> None:
     assert done.stdout == f"bertie {version('bertie')}\n"
     assert (to / "bertie" / "samples" / "train.csv").is_file()
     assert (to / "bin" / "bertie").is_file()
+
+
+def test_with_all_wheels_at_hand_no_index_is_asked(tmp_path: Path) -> None:
+    own = write_wheel(tmp_path)
+    alone = deploy_docker(BUNDLE, tmp_path / "a", settings(), QUIET, wheels=own)
+    (tmp_path / "numpy-2-py3-none-any.whl").touch()
+    together = deploy_docker(BUNDLE, tmp_path / "b", settings(), QUIET, wheels=tmp_path)
+    assert "ARG PIP_NO_INDEX\n" in alone["dockerfile"]
+    assert "ARG PIP_NO_INDEX=1\n" in together["dockerfile"]
+    wheels = [name for name in together["files"] if name.startswith("wheels/")]
+    assert wheels == [f"wheels/{own.name}", "wheels/numpy-2-py3-none-any.whl"]
 
 
 def test_a_damaged_bundle_gets_no_image(tmp_path: Path) -> None:
@@ -153,7 +167,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
             deploy_docker(BUNDLE, tmp_path / "image", settings(**flags), QUIET)
     (tmp_path / "other-1.whl").touch()
     with pytest.raises(UsageError, match="no wheel of bertie"):
-        deploy_docker(BUNDLE, tmp_path / "image", settings(), QUIET, wheel=tmp_path / "other-1.whl")
+        deploy_docker(BUNDLE, tmp_path / "image", settings(), QUIET, wheels=tmp_path / "other-1.whl")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="no wheel in"):
+        deploy_docker(BUNDLE, tmp_path / "image", settings(), QUIET, wheels=tmp_path / "none")
     deploy_docker(BUNDLE, tmp_path / "image", settings(), QUIET)
     with pytest.raises(OutputError, match="not empty"):
         deploy_docker(BUNDLE, tmp_path / "image", settings(), QUIET)

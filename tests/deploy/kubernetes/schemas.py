@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import types
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,23 +33,29 @@ def service_monitor(document: dict[str, Any]) -> list[str]:
     """By the Prometheus operator's custom resource definition, as pydantic models."""
     from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
-    return by_model(ServiceMonitor, document)
+    def through(one: Any) -> Any:
+        return ServiceMonitor.model_validate(one).model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    return by_models(through, document)
 
 
 def train_job(document: dict[str, Any]) -> list[str]:
     """By Kubeflow Trainer's API, as pydantic models."""
     from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-    return by_model(TrainerV1alpha1TrainJob, document)
+    def through(one: Any) -> Any:
+        job = TrainerV1alpha1TrainJob.from_dict(one)
+        return None if job is None else job.to_dict()
+
+    return by_models(through, document)
 
 
-def by_model(model: Any, document: dict[str, Any]) -> list[str]:
-    """The values must be of the model's types, and none may be lost on the way through it: then it was unknown."""
+def by_models(through: Callable[[Any], Any], document: dict[str, Any]) -> list[str]:
+    """The values must be of the models' types, and none may be lost on the way through them: then it was unknown."""
     try:
-        back = model.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True)
-    except ValueError as error:
+        return lost(document, through(document), "")
+    except (ValueError, AttributeError) as error:  # the generated code asks any value for its attributes
         return str(error).splitlines()[:4]
-    return lost(document, back, "")
 
 
 def lost(given: Any, back: Any, where: str) -> list[str]:
@@ -70,11 +77,12 @@ def lost(given: Any, back: Any, where: str) -> list[str]:
 def inference_service(document: dict[str, Any]) -> list[str]:
     """By KServe's API: its classes say the type of each field, and kubernetes' own do for what is below."""
     # The package's first lines start a whole server; its models stand alone.
-    found = find_spec("kserve")
-    assert found is not None
-    package = types.ModuleType("kserve")
-    package.__path__ = [str(Path(str(found.origin)).parent)]
-    sys.modules["kserve"] = package
+    if "kserve" not in sys.modules:
+        found = find_spec("kserve")
+        assert found is not None
+        package = types.ModuleType("kserve")
+        package.__path__ = [str(Path(str(found.origin)).parent)]
+        sys.modules["kserve"] = package
     import kserve.models
     from kubernetes.client import models
 
@@ -83,9 +91,9 @@ def inference_service(document: dict[str, Any]) -> list[str]:
 
 def by_types(kind: str, value: Any, homes: tuple[Any, ...], where: str) -> list[str]:
     """Compare a value with a type as these classes write it: str, list[...], dict(str, ...), or a class."""
-    if match := re.fullmatch(r"list\[(.*)\]", kind):
+    if match := re.fullmatch(r"[lL]ist\[(.*)\]", kind):
         inner = [(match[1], f"[{at}]", one) for at, one in enumerate(value)] if isinstance(value, list) else None
-    elif match := re.fullmatch(r"dict\(\w+, (.*)\)", kind):
+    elif match := re.fullmatch(r"[dD]ict[(\[]\w+, (.*)[)\]]", kind):
         inner = [(match[1], f".{key}", one) for key, one in value.items()] if isinstance(value, dict) else None
     elif kind in PLAIN:
         fits = isinstance(value, PLAIN[kind]) and (kind == "bool" or not isinstance(value, bool))

@@ -27,6 +27,7 @@ from bertie.talk import Talk
 from tests.conftest import Bertie, last_json
 from tests.environments import python_of
 
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "kubernetes.md"
 BUNDLE = Path(__file__).parents[2] / "bundles" / "v2" / "bundle"
 EVERYTHING: dict[str, Any] = {
     "namespace": "texts",
@@ -101,22 +102,40 @@ def test_what_is_misspelt_or_of_a_wrong_type_would_be_seen(tmp_path: Path) -> No
     assert all(found), [kind for (kind, _), one in zip(DAMAGES, found, strict=True) if not one]
 
 
-def test_kustomize_builds_the_base(tmp_path: Path) -> None:
+def kustomized(folder: Path) -> dict[str, dict[str, Any]]:
+    """What kubectl would apply, by kind."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not here")
-    base = tmp_path / "base"
-    documents = manifests(base, **EVERYTHING)
-    done = subprocess.run(["kubectl", "kustomize", base], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    built = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr)
+    return {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+
+
+def test_kustomize_builds_the_base(tmp_path: Path) -> None:
+    documents = manifests(tmp_path / "base", **EVERYTHING)
+    built = kustomized(tmp_path / "base")
     listed = {documents[name]["kind"] for name in documents["kustomization.yaml"]["resources"]}
     assert set(built) == {*listed, "ConfigMap"}
     assert all(one["metadata"]["namespace"] == "texts" for one in built.values())
     pod = built["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     assert pod["envFrom"] == [{"configMapRef": {"name": built["ConfigMap"]["metadata"]["name"]}}]
-    (base / "service.yaml").unlink()
-    done = subprocess.run(["kubectl", "kustomize", base], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    (tmp_path / "base" / "service.yaml").unlink()
+    with pytest.raises(ValueError, match=r"service\.yaml"):
+        kustomized(tmp_path / "base")
+
+
+def test_the_overlay_of_the_guide_changes_the_base(tmp_path: Path) -> None:
+    manifests(tmp_path / "k8s", name="first", image="registry.example/first:1")
+    (overlay,) = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "production").mkdir()
+    (tmp_path / "production" / "kustomization.yaml").write_text(overlay)
+    built = kustomized(tmp_path / "production")
+    pod = built["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert pod["image"] == "registry.example/first:2"
+    assert built["ConfigMap"]["data"] == {"BERTIE_SERVE_LOG_FORMAT": "json", "BERTIE_SERVE_WORKERS": "2"}
+    assert pod["envFrom"][0]["configMapRef"]["name"] == built["ConfigMap"]["metadata"]["name"]
+    assert "ServiceMonitor" not in built
 
 
 def test_the_objects_find_each_other(tmp_path: Path) -> None:
@@ -241,10 +260,10 @@ def test_data_that_pods_cannot_mount_are_refused(tmp_path: Path, uri: str) -> No
 
 @pytest.mark.parametrize(
     "flags",
-    [{"name": "Tone"}, {"name": "tone.x"}, {"replicas": 4, "max_replicas": 3}, {"cpu": "many"}, {"api_keys": "A B"}],
+    [{"name": "Tone"}, {"name": "tone.x"}, {"replicas": 0}, {"cpu": "many"}, {"api_keys": "A B"}],
 )
 def test_what_kubernetes_would_refuse_is_refused_here(flags: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"cannot be|replicas"):
+    with pytest.raises(UsageError, match="cannot be"):
         KubernetesSettings.load({"image": "x", **flags}, environment={})
 
 
@@ -252,6 +271,8 @@ def test_an_image_a_model_and_an_empty_folder_are_needed(tmp_path: Path) -> None
     quiet = Talk(quiet=True)
     with pytest.raises(UsageError, match="no image"):
         deploy_kubernetes(BUNDLE, tmp_path / "k", KubernetesSettings(), quiet)
+    with pytest.raises(UsageError, match="--max-replicas 1 is less"):
+        deploy_kubernetes(BUNDLE, tmp_path / "k", KubernetesSettings(image="x", max_replicas=1), quiet)
     with pytest.raises(BundleNotFound):
         deploy_kubernetes(tmp_path / "nothing", tmp_path / "k", KubernetesSettings(image="x"), quiet)
     (tmp_path / "k").mkdir()

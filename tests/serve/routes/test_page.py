@@ -85,7 +85,9 @@ async def test_pages_forbid_what_they_do_not_need(client: httpx.AsyncClient) -> 
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
     # Theirs has a script within, which this policy would stop.
-    assert "content-security-policy" not in (await client.get("/docs")).headers
+    headers = (await client.get("/docs")).headers
+    assert headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert headers["referrer-policy"] == "no-referrer"
 
 
 async def test_only_files_of_the_page_are_given(client: httpx.AsyncClient) -> None:

@@ -18,8 +18,12 @@ def docker(
     out: Annotated[Path, typer.Option(help="Folder of the build context, which is made.", metavar="FOLDER")] = Path(
         "image"
     ),
-    wheel: Annotated[
-        Path | None, typer.Option(help="Wheel of bertie to install, instead of the one that runs.", metavar="FILE")
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the wheels to install, without asking any index; or the wheel of another bertie.",
+            metavar="PATH",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is there already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the Dockerfile; write and build nothing.")] = False,
@@ -33,7 +37,7 @@ def docker(
     """
     from bertie.deploy.docker.deploy import deploy_docker  # noqa: PLC0415 - keeps --help fast
 
-    facts = deploy_docker(model, out, settings, talk(quiet=quiet), wheel=wheel, overwrite=overwrite, dry_run=dry_run)
+    facts = deploy_docker(model, out, settings, talk(quiet=quiet), wheels=wheels, overwrite=overwrite, dry_run=dry_run)
     if json:
         put(facts)
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bertie.cli.deploy.dry_run import print_requests
 from bertie.cli.options import Json, Model, Quiet, line, put, table, talk, with_settings
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings, HostingSettings
+from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings, TransformSettings
 
 Name = Annotated[str, typer.Argument(help="Name of the endpoint.", show_default=False)]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Print every request in order, and send none.")]
@@ -46,7 +47,7 @@ def sagemaker(
         return
     name = facts["name"]
     if dry_run:
-        _requests(facts)
+        print_requests(facts)
         line(sentence(facts["cost"]) if facts["kind"] != "serverless" else "cost: by request; see AWS's page of prices")
         line("nothing was sent; next: the same without --dry-run")
         return
@@ -67,7 +68,7 @@ def sagemaker(
 def batch(
     aws: AwsSettings,
     container: ContainerSettings,
-    batch: BatchSettings,
+    batch: TransformSettings,
     model: Model,
     input: Annotated[str, typer.Argument(help="JSON Lines: a file here, or s3://BUCKET/KEY.")],  # noqa: A002
     output: Annotated[str, typer.Argument(help="Where the answers go: s3://BUCKET/PREFIX.")],
@@ -88,7 +89,7 @@ def batch(
         put(facts)
         return
     if dry_run:
-        _requests(facts)
+        print_requests(facts)
         line(f"{sentence(facts['cost'])}, while it runs")
         line("nothing was sent; next: the same without --dry-run")
         return
@@ -147,18 +148,9 @@ def delete(
         put(facts)
         return
     if dry_run:
-        _requests(facts)
+        print_requests(facts)
         line("nothing was sent; next: the same without --dry-run")
         return
     line(f"removed {len(facts['removed'])} things of {name} in {facts['region']}")
     if not everything:
         line(f"next: its models and files stay; bertie deploy sagemaker-delete {name} --all removes them too")
-
-
-def _requests(facts: dict[str, Any]) -> None:
-    """Print the requests of a dry run, each with its arguments."""
-    import json  # noqa: PLC0415 - a flag of the commands has this name
-
-    for number, request in enumerate(facts["requests"], 1):
-        line(f"{number}. {request['service']} {request['operation']}")
-        line(json.dumps(request["arguments"], indent=2, ensure_ascii=False, default=str))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bertie.cli.deploy.dry_run import print_requests
 from bertie.cli.options import Json, Quiet, line, put, talk, with_settings
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.settings import AwsSettings
@@ -50,13 +51,15 @@ def train(
     if json:
         put(facts)
     elif dry_run:
-        _print_requests(facts)
+        print_requests(facts)
+        line("nothing was sent; next: the same without --dry-run")
     elif not job.wait:
         line(f"job      {facts['job']}")
         line(f"stop it: {facts['stop']}")
         line(f"next: {facts['follow']}")
     else:
         _print_model(facts)
+        line(f"uploads and checkpoints stay in S3; bertie deploy sagemaker-delete {facts['name']} --all removes them")
 
 
 @with_settings
@@ -99,15 +102,6 @@ def source(
     for file in files:
         line(file)
     line(f"next: SourceCode(source_dir={str(out)!r}, entry_script={ENTRY!r}, requirements={REQUIREMENTS!r})")
-
-
-def _print_requests(facts: dict[str, Any]) -> None:
-    import json  # noqa: PLC0415 - a flag of the commands has this name
-
-    for number, request in enumerate(facts["requests"], 1):
-        line(f"{number}. {request['service']} {request['operation']}")
-        line(json.dumps(request["arguments"], indent=2, ensure_ascii=False, default=str))
-    line("nothing was sent; next: the same without --dry-run")
 
 
 def _print_model(facts: dict[str, Any]) -> None:

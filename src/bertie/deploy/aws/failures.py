@@ -52,7 +52,7 @@ MESSAGES: tuple[tuple[str, type[DeployError], str], ...] = (
     (r"could not find|cannot find|not found|does not exist", ResourceMissing, ""),
     (r"already exist", NameTaken, "choose another --name, or remove what has this one"),
     (r"assume the role|Could not assume role|PassRole|role.*is invalid", ResourceMissing, _ROLE),
-    (r"limit|quota", QuotaExceeded, _QUOTA),
+    (r"service limit|limit exceeded|quota", QuotaExceeded, _QUOTA),
 )
 """SageMaker answers much with a ValidationException: there, its words decide."""
 
@@ -79,7 +79,9 @@ def told(doing: str, region: str) -> Iterator[None]:
 def answered(doing: str, response: dict[str, Any], region: str) -> DeployError:
     """Return the error for an answer that says no."""
     said = response.get("Error", {})
-    code, message = str(said.get("Code", "")), str(said.get("Message", "")).strip() or "no reason was given"
+    code, message = str(said.get("Code", "")), str(said.get("Message", "")).strip()
+    if not message or message.startswith("<"):  # a page, such as a proxy's
+        message = "no reason was given"
     kind, hint = CODES.get(code, (None, ""))
     if kind is None:
         found = ((kind, hint) for pattern, kind, hint in MESSAGES if re.search(pattern, message, re.IGNORECASE))

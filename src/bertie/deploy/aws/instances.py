@@ -12,7 +12,8 @@ Kind = Literal["cpu", "arm", "gpu", "neuron", "other"]
 """What computes: x86 processors, ARM ones (Graviton), NVIDIA GPUs, AWS's Inferentia and Trainium, or else."""
 
 FAMILIES: dict[Kind, str] = {
-    "cpu": "t2 t3 m4 m5 m5d m6i m6id m6a m7i m7a c4 c5 c5d c5n c6i c6id c6in c6a c7i c7a r5 r5d r6i r6id r7i r7a",
+    "cpu": "t2 t3 m4 m5 m5d m6i m6id m6a m7i m7i-flex m7a m8i m8i-flex c4 c5 c5d c5n c6i c6id c6in c6a c7i c7i-flex "
+    "c7a c8i c8i-flex r5 r5d r6i r6id r7i r7a r8i r8i-flex",
     "arm": "m6g m6gd m7g m8g c6g c6gd c6gn c7g c8g r6g r6gd r7g r7gd r8g",
     "gpu": "p2 p3 p3dn p4d p4de p5 p5e p5en p6-b200 p6-b300 p6e-gb200 g4dn g5 g6 g6e gr6 g7 g7e",
     "neuron": "inf1 inf2 trn1 trn1n trn2 trn2u",
@@ -56,8 +57,8 @@ def instance(name: str) -> Instance:
     for kind, families in FAMILIES.items():
         if found[1] in families.split():
             return Instance(name, found[1], kind)
-    families = " ".join(FAMILIES.values()).split()
-    raise UsageError(f"the family of {name!r} is not known.", hint=nearest(found[1], families))
+    known = " ".join(FAMILIES.values()).split()
+    raise UsageError(f"the family of {name!r} is not known.", hint=nearest(found[1], known))
 
 
 def refuse_accelerator(name: str, what: str) -> Instance:

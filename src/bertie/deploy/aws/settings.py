@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from bertie.settings import Settings
 
 MOST_TAGS = 49
 """AWS takes fifty tags on a resource; one of them is ours."""
+
+
+def parts(text: str) -> list[str]:
+    """Return the parts of a list that is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Return names and values of a list of KEY=VALUE."""
+    return {key.strip(): value.strip() for key, _, value in (part.partition("=") for part in parts(text))}
+
+
+def _have_values(text: str) -> str:
+    if any(not part.partition("=")[0] or "=" not in part for part in parts(text)):
+        raise ValueError("KEY=VALUE, separated by commas")
+    return text
+
+
+Pairs = Annotated[str, AfterValidator(_have_values)]
+"""The type of a setting that is a list of KEY=VALUE."""
 
 
 class AwsSettings(Settings):
@@ -29,20 +49,17 @@ class AwsSettings(Settings):
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket for what is uploaded; sagemaker-REGION-ACCOUNT, made if it is missing, if not given.",
     )
-    tags: str = Field("", description="Tags for everything that is made, KEY=VALUE, separated by commas.")
+    tags: Pairs = Field("", description="Tags for everything that is made, KEY=VALUE, separated by commas.")
     kms_key: str | None = Field(None, description="KMS key (id, ARN or alias) that encrypts disks and files in S3.")
     subnets: str = Field("", description="Subnets of your VPC to run in, separated by commas.")
     security_groups: str = Field("", description="Security groups in that VPC, separated by commas.")
 
     @field_validator("tags")
     @classmethod
-    def _tags_have_values(cls, tags: str) -> str:
-        pairs = parts(tags)
-        if any(not pair.partition("=")[0] or "=" not in pair for pair in pairs):
-            raise ValueError("KEY=VALUE, separated by commas")
-        if any(pair.lower().startswith(("aws:", "bertie:")) for pair in pairs):
+    def _tags_are_ours_to_give(cls, tags: str) -> str:
+        if any(pair.lower().startswith(("aws:", "bertie:")) for pair in parts(tags)):
             raise ValueError("keys that do not begin with aws: or bertie:")
-        if len(pairs) > MOST_TAGS:
+        if len(parts(tags)) > MOST_TAGS:
             raise ValueError(f"at most {MOST_TAGS} tags")
         return tags
 
@@ -53,9 +70,4 @@ class AwsSettings(Settings):
 
     def tag_pairs(self) -> dict[str, str]:
         """Return the user's tags."""
-        return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in parts(self.tags))}
-
-
-def parts(text: str) -> list[str]:
-    """Return the parts of a list that is separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+        return pairs(self.tags)

@@ -23,13 +23,15 @@ DIGEST = "bertie-sha256"
 """The name under which an object keeps its own hash."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Store:
     """A bucket in the session's region, and how what is put there is encrypted and tagged."""
 
     caller: Caller
     bucket: str
     kms_key: str | None = None
+    missing: bool = False
+    """Whether the bucket has yet to be made."""
 
     def uri(self, key: str) -> str:
         """Return the address of a key."""
@@ -42,6 +44,7 @@ class Store:
         """
         if not path.is_file():
             raise DataNotFound(f"there is no file {path}.", hint="check the path")
+        self.make()
         extra: dict[str, Any] = {"Metadata": {DIGEST: sha256(path)}, "Tagging": as_query(tags(name))}
         if self.kms_key:
             extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key}
@@ -51,6 +54,18 @@ class Store:
             self._send(path, key, extra, talk)
             self.caller.made.append(Made(self.uri(key), f"aws s3 rm {self.uri(key)}"))
         return self.uri(key)
+
+    def make(self) -> None:
+        """Make the bucket, if it is missing."""
+        if not self.missing:
+            return
+        region = self.caller.session.region
+        # The oldest region is the one that may not be named.
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        made = Made(f"bucket {self.bucket}", f"aws s3 rb s3://{self.bucket}")
+        doing = f"make the bucket {self.bucket}"
+        self.caller.send("s3", "CreateBucket", {"Bucket": self.bucket, **place}, doing, makes=made)
+        self.missing = False
 
     def put_folder(self, folder: Path, prefix: str, name: str, talk: Talk) -> str:
         """Upload all files of a folder below a prefix; return its address. If one fails, those sent are removed."""
@@ -136,9 +151,10 @@ class Store:
                     client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
 
-def open_store(caller: Caller, settings: AwsSettings) -> Store:
-    """Return the user's bucket, or the account's usual one for SageMaker, which is made if it is missing.
+def open_store(caller: Caller, settings: AwsSettings, *, make: bool = True) -> Store:
+    """Return the user's bucket, or the account's usual one for SageMaker.
 
+    The usual one is made if it is missing: at once, or with the first file if not `make`.
     Raises DeployError if it is in another region or belongs to another account, ResourceMissing for a missing --bucket.
     """
     session = caller.session
@@ -155,7 +171,9 @@ def open_store(caller: Caller, settings: AwsSettings) -> Store:
             raise ResourceMissing(
                 f"there is no bucket {bucket!r}.", hint=f"aws s3 mb s3://{bucket} --region {session.region}"
             ) from error
-        _make(caller, bucket)
+        store.missing = True
+        if make:
+            store.make()
         return store
     where = str(found.get("BucketRegion") or session.region)
     if where != session.region:
@@ -164,14 +182,6 @@ def open_store(caller: Caller, settings: AwsSettings) -> Store:
             hint=f"take a bucket in {session.region}, or --region {where}",
         )
     return store
-
-
-def _make(caller: Caller, bucket: str) -> None:
-    region = caller.session.region
-    # The oldest region is the one that may not be named.
-    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    made = Made(f"bucket {bucket}", f"aws s3 rb s3://{bucket}")
-    caller.send("s3", "CreateBucket", {"Bucket": bucket, **place}, f"make the bucket {bucket}", makes=made)
 
 
 def usual_bucket(session: Session) -> str:

@@ -73,7 +73,7 @@ def from_file(path: Path) -> dict[str, str]:
 
 
 def from_words(words: Sequence[str]) -> dict[str, str]:
-    """Read `--name value`, `--name=value`, `-n value` and, for true, a mere `--name`. Raises UsageError for the rest."""
+    """Read `--name value`, `--name=value`, `-n value`, and a mere `--name` as true. Raises UsageError for the rest."""
     found: dict[str, str] = {}
     waiting = ""
     for word in words:

@@ -55,7 +55,7 @@ def train(words: Sequence[str], place: Place, environment: MutableMapping[str, s
     usual = {"BERTIE_TRAIN_CHECKPOINTS": str(place.checkpoints), "BERTIE_TRAIN_KEEP_AT_END": "true"}
     if found.base is not None:
         usual["BERTIE_TRAIN_BASE"] = str(found.base)
-    settings = asked(given, usual | environment)
+    settings = asked(given, {**usual, **environment})
     worker = "WORLD_SIZE" in environment  # of a torchrun, which starts each process itself
     if not worker:
         place.forget()

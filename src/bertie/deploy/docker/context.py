@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,6 +21,12 @@ from bertie.version import __version__
 
 EXTRAS = ("grpc", "otel")
 """What may be added to a server."""
+
+OWN = re.compile(r"bertie-[^-]+-py3-none-any\.whl")
+"""The name of bertie's wheel."""
+
+BEGINNING = 315532800
+"""1 January 1980, the time of every file in it: the same files make the same layers."""
 
 IGNORE = """# Only what the Dockerfile copies.
 *
@@ -40,7 +47,12 @@ class Plan:
     digest: str  # of the manifest, which has those of all files
     extras: tuple[str, ...]
     pins: Mapping[str, str]
-    wheel: Path | None  # the user's; ours is made when the context is written
+    wheels: tuple[Path, ...]  # the user's; bertie's own is made, unless it is among them
+
+    @property
+    def own(self) -> Path | None:
+        """The user's wheel of bertie."""
+        return next((wheel for wheel in self.wheels if OWN.fullmatch(wheel.name)), None)
 
     @property
     def tag(self) -> str:
@@ -56,7 +68,10 @@ class Plan:
     def recipe(self, wheel: str) -> Recipe:
         """Return what the Dockerfile is made from."""
         settings = self.settings
-        return Recipe(settings.base_image, wheel, settings.with_training, settings.bake, self.extras, self._labels())
+        index = not any(wheel != self.own for wheel in self.wheels)
+        return Recipe(
+            settings.base_image, wheel, settings.with_training, settings.bake, index, self.extras, self._labels()
+        )
 
     def _labels(self) -> dict[str, str]:
         labels = {
@@ -73,10 +88,11 @@ class Plan:
         return labels
 
 
-def plan(bundle: Path, name: str, settings: DockerSettings, wheel: Path | None) -> tuple[Plan, str]:
+def plan(bundle: Path, name: str, settings: DockerSettings, wheels: Path | None) -> tuple[Plan, str]:
     """Decide what an image of a bundle's folder holds; return also a warning, or nothing.
 
-    Raises BundleError, UsageError, and DependencyMissing for a package that the image needs and this machine lacks.
+    `wheels` is one of bertie, or a folder of all that the image needs. Raises BundleError, UsageError, and
+    DependencyMissing for a package that the image needs and this machine lacks.
     """
     manifest = Manifest.from_file(bundle / FILE)
     verify(bundle, manifest.files)
@@ -85,12 +101,10 @@ def plan(bundle: Path, name: str, settings: DockerSettings, wheel: Path | None) 
     extras = ("serve", *(("openvino",) if variant.engine == "openvino" else ()), *added)
     if settings.with_training:
         extras += ("train",)
-    if wheel is not None and not (wheel.is_file() and re.fullmatch(r"bertie-[^-]+-py3-none-any\.whl", wheel.name)):
-        raise UsageError(f"{wheel} is no wheel of bertie.", expected="a file bertie-VERSION-py3-none-any.whl")
     python = re.search(r"python:(3\.\d+)", settings.base_image)
     pins = pinned(extras, python[1] if python else None)
     digest = hashlib.sha256((bundle / FILE).read_bytes()).hexdigest()
-    return Plan(bundle, manifest, settings, name, digest, extras, pins, wheel), warning
+    return Plan(bundle, manifest, settings, name, digest, extras, pins, _found(wheels)), warning
 
 
 def served(manifest: Manifest) -> tuple[Variant, str]:
@@ -111,7 +125,9 @@ def write(plan: Plan, folder: Path) -> list[str]:
     """Write the context into an empty folder; return the names of its files."""
     wheels = folder / "wheels"
     wheels.mkdir()
-    wheel = write_wheel(wheels) if plan.wheel is None else Path(shutil.copy(plan.wheel, wheels))
+    for given in plan.wheels:
+        shutil.copyfile(given, wheels / given.name)
+    wheel = plan.own or write_wheel(wheels)
     (folder / "requirements.txt").write_text(plan.requirements, encoding="utf-8")
     (folder / "Dockerfile").write_text(dockerfile(plan.recipe(wheel.name)), encoding="utf-8")
     (folder / ".dockerignore").write_text(IGNORE, encoding="utf-8")
@@ -122,7 +138,24 @@ def write(plan: Plan, folder: Path) -> list[str]:
             shutil.copyfile(plan.bundle / name, to)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the image's user is none of this machine's
+        os.utime(path, (BEGINNING, BEGINNING))  # engines that look at times too know the layers again
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _found(wheels: Path | None) -> tuple[Path, ...]:
+    """Return the wheels that the user has. Raises UsageError if there are none."""
+    if wheels is None:
+        return ()
+    if wheels.is_dir():
+        found = tuple(sorted(wheels.glob("*.whl")))
+        if not found:
+            raise UsageError(f"there is no wheel in {wheels}.", expected="files that end with .whl")
+        return found
+    if not (wheels.is_file() and OWN.fullmatch(wheels.name)):
+        raise UsageError(
+            f"{wheels} is no wheel of bertie.", expected="a file bertie-VERSION-py3-none-any.whl, or a folder"
+        )
+    return (wheels,)
 
 
 def _extras(settings: DockerSettings) -> tuple[str, ...]:

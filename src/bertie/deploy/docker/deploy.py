@@ -21,17 +21,18 @@ def deploy_docker(
     settings: DockerSettings,
     talk: Talk,
     *,
-    wheel: Path | None = None,
+    wheels: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Write the build context of a model's image into `out`, build it, and return what `--json` prints.
 
-    `wheel` is one of bertie, made from the running one if it is not given. With `dry_run` nothing is written or built.
+    `wheels` is one of bertie instead of the running one, or a folder of all that the image needs.
+    With `dry_run` nothing is written or built.
     Raises BundleError, UsageError, DependencyMissing, OutputError, and DeployError if the build fails.
     """
     with opened(model) as bundle:
-        plan, warning = context.plan(bundle, name_of(model), settings, wheel)
+        plan, warning = context.plan(bundle, name_of(model), settings, wheels)
         if warning:
             talk.warn(warning)
         if dry_run:
@@ -45,7 +46,7 @@ def deploy_docker(
     found = engine.find(settings.engine)
     platforms = tuple(filter(None, settings.platform.split(",")))
     command = engine.build_command(found or "docker", out, plan.tag, platforms)
-    facts = {
+    facts: dict[str, Any] = {
         "out": str(out),
         "files": files,
         "dockerfile": text,

@@ -14,10 +14,10 @@ USER = "65532:65532"
 START_SECONDS = 480
 """Time to become ready before it counts as ill: what SageMaker allows a container."""
 
-NO_TORCH = """RUN python -c "import importlib.util, sys; \\
+NO_TORCH = """ \\
+ && python -c "import importlib.util, sys; \\
     found = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name)]; \\
-    sys.exit(f'{found} does not belong into an image that only serves' if found else 0)"
-"""
+    sys.exit(f'{found} does not belong into an image that only serves' if found else 0)\""""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Recipe:
     wheel: str
     with_training: bool = False
     bake: bool = True
+    index: bool = True  # whether pip may ask one
     extras: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -40,19 +41,20 @@ def dockerfile(recipe: Recipe) -> str:
 ARG BASE_IMAGE={recipe.base_image}
 
 FROM ${{BASE_IMAGE}} AS build
-# Another index of packages: --build-arg PIP_INDEX_URL=...; none at all, with all wheels in wheels/: PIP_NO_INDEX=1.
+# Another index of packages: --build-arg PIP_INDEX_URL=...; none at all, with every wheel in wheels/: PIP_NO_INDEX=1.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-ARG PIP_NO_INDEX
+ARG PIP_NO_INDEX{"" if recipe.index else "=1"}
 COPY requirements.txt /build/
 COPY wheels/ /build/wheels/
 {_install(recipe)}
 FROM ${{BASE_IMAGE}}
-LABEL {labels}
 COPY --from=build /opt/bertie /opt/bertie
 # Nothing is written but to /tmp: the root file system may be read-only.
 ENV PATH=/opt/bertie/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp BERTIE_CACHE=/tmp/bertie
-{"" if recipe.with_training else NO_TORCH}RUN mkdir -p {MODEL} && bertie --version
+RUN mkdir -p {MODEL} && bertie --version{"" if recipe.with_training else NO_TORCH}
+# From here on one model's image differs from another's; they share what is above.
+LABEL {labels}
 {baked}{_user(recipe)}WORKDIR /opt/ml
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -21,7 +21,7 @@ def pinned(extras: Iterable[str], python: str | None) -> dict[str, str]:
         from packaging.markers import default_environment  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise need("deploy", error) from error
-    here = dict(default_environment())
+    here = {name: str(value) for name, value in default_environment().items()}
     there = here | {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
     if python:
         there |= {"python_version": python, "python_full_version": f"{python}.0"}

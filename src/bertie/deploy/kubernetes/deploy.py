@@ -51,6 +51,8 @@ def deploy_kubernetes(
         raise UsageError(
             "there is no image to run.", expected="--image URI", hint=f"bertie deploy docker {model} makes one"
         )
+    if settings.max_replicas < settings.replicas:
+        raise UsageError(f"--max-replicas {settings.max_replicas} is less than --replicas {settings.replicas}.")
     if settings.trainjob and settings.checkpoints.startswith("/"):
         talk.warn("checkpoints in a pod's own folder are lost with the pod; a pvc:// place or a URL is kept")
     with opened(model) as bundle:

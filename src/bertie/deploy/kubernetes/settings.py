@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from bertie.settings import Settings
 
@@ -62,9 +62,3 @@ class KubernetesSettings(Settings):
         "", description="Where training keeps checkpoints: pvc://CLAIM/PATH or an fsspec URL; in the run if not given."
     )
     train: str = Field("", description="Further words for bertie train, such as '--text-column message'.")
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.max_replicas < self.replicas:
-            raise ValueError(f"--max-replicas {self.max_replicas} is less than --replicas {self.replicas}")
-        return self

@@ -18,7 +18,7 @@ RUNTIME = "torch-distributed"
 NODE = "node"
 """The name that the runtime gives its job and its container."""
 
-LOCAL = {"base", "checkpoints", "token_cache", "restarts"}
+LOCAL = {"base", "checkpoints", "keep_at_end", "token_cache", "restarts"}
 """Settings of the first training that belong to the machine it ran on."""
 
 MANAGER = "bertie/deploy"

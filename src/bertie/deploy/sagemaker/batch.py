@@ -17,10 +17,10 @@ from bertie.deploy.aws.tags import tags
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import machine
 from bertie.deploy.sagemaker.cost import preview
-from bertie.deploy.sagemaker.deploy import packed
 from bertie.deploy.sagemaker.endpoint import model_request
 from bertie.deploy.sagemaker.images import image_uri, kind_of
-from bertie.deploy.sagemaker.settings import BatchSettings, ContainerSettings
+from bertie.deploy.sagemaker.pack import pack
+from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock, reason
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, UsageError
 from bertie.talk import Talk
@@ -42,7 +42,7 @@ class Job:
     """A prefix in S3."""
     aws: AwsSettings
     container: ContainerSettings
-    batch: BatchSettings
+    batch: TransformSettings
     dry: bool = False
     prices: Path | None = None
 
@@ -65,8 +65,8 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
     role = role_arn(session, job.aws.role)
     name = f"{name_of(job.model)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     with caller.accounted(), tempfile.TemporaryDirectory(prefix="bertie-") as folder:
-        artifact = packed(job.model, Path(folder), kind, talk, verify=job.container.verify)
-        store = open_store(caller, job.aws)
+        store = open_store(caller, job.aws, make=False)
+        artifact = pack(job.model, Path(folder), kind, talk, verify=job.container.verify)
         key = key_of(name_of(job.model), artifact.sha256[:12], "model.tar.gz")
         data = store.put_file(artifact.path, key, name_of(job.model), talk)
         given = _given(job, store, name, talk)
@@ -100,20 +100,27 @@ def check_lines(path: Path) -> int:
     if not path.is_file():
         raise DataNotFound(f"there is no file {path}.", hint="check the path")
     count = 0
-    with path.open("rb") as file:
-        for count, line in enumerate(file, 1):
-            try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if not isinstance(value, str | dict):
-                raise DataUnreadable(
-                    f"line {count} of {path} is neither a JSON string nor an object.",
-                    expected='"text", {"text": "..."} or {"inputs": "..."} on each line',
-                )
+    try:
+        with path.open("rb") as file:
+            for count, line in enumerate(file, 1):
+                _check_line(line, f"line {count} of {path}")
+    except OSError as error:
+        raise DataUnreadable(f"cannot read {path}: {error.strerror or error}.") from error
     if not count:
         raise DataUnreadable(f"{path} is empty.")
     return count
+
+
+def _check_line(line: bytes, where: str) -> None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, str | dict):
+        raise DataUnreadable(
+            f"{where} is neither a JSON string nor an object.",
+            expected='"text", {"text": "..."} or {"inputs": "..."} on each line',
+        )
 
 
 def _given(job: Job, store: Store, name: str, talk: Talk) -> str:

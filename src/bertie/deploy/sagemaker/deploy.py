@@ -5,7 +5,6 @@ Nothing is sent before the artifact has answered on this machine as its bundle d
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import Store, key_of, open_store
 from bertie.deploy.naming import name_of
-from bertie.deploy.sagemaker.artifact import Artifact, verify_artifact, write_artifact
-from bertie.deploy.sagemaker.checks import check, fits_serverless
+from bertie.deploy.sagemaker.checks import check
 from bertie.deploy.sagemaker.cost import preview
 from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, policy_name, resource
 from bertie.deploy.sagemaker.images import Kind, image_uri, kind_of
+from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
 from bertie.deploy.sagemaker.state import Clock, endpoint_state, ready_for, status_command, wait_in_service
 from bertie.deploy.sagemaker.trial import Trial, snippet, try_asynchronous, try_endpoint
@@ -49,6 +48,7 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     """
     aws, container, hosting = wanted.aws, wanted.container, wanted.hosting
     found = check(aws, container, hosting, models=len(wanted.models))
+    _different([name_of(model) for model in wanted.models])
     if hosting.max_instances and not container.wait:
         raise UsageError("scaling can be set when the endpoint is ready.", hint="leave --no-wait out")
     name, kind = hosting.name or name_of(wanted.models[0]), kind_of(container.image)
@@ -60,10 +60,10 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     role = role_arn(session, aws.role)
     old = None if wanted.dry else endpoint_state(caller, name)
     if not wanted.dry:
-        ready_for(old, name, update=wanted.update)
+        ready_for(old, name, update=wanted.update, serverless=hosting.serverless)
     trial = Trial.of(wanted.models[0])
     with caller.accounted():
-        store = open_store(caller, aws)
+        store = open_store(caller, aws, make=False)
         data, artifacts = _uploaded(wanted, store, name, kind, talk)
         plan = Plan(name, role, image, kind, data, aws, container, hosting)
         configuration = _made(caller, plan, old, talk, update=wanted.update)
@@ -89,24 +89,13 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     return facts | {"made": [made.what for made in caller.made]}
 
 
-def packed(
-    model: Path, folder: Path, kind: Kind, talk: Talk, *, verify: bool, memory_mb: int | None = None
-) -> Artifact:
-    """Write a model's artifact into a folder and verify it there. `memory_mb` is that of a serverless endpoint."""
-    talk.say(f"packing {model}")
-    artifact = write_artifact(model, folder / f"{name_of(model)}.tar.gz", kind)
-    if memory_mb is not None:
-        fits_serverless(unpacked_bytes(artifact.path), kind, memory_mb)
-    if verify:
-        talk.say("starting the same server on it here, and comparing its answers")
-        verify_artifact(artifact, kind)
-    return artifact
-
-
-def unpacked_bytes(archive: Path) -> int:
-    """Return how large an archive's files are on disk."""
-    with tarfile.open(archive) as members:
-        return sum(member.size for member in members)
+def _different(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two of the models are called {name!r}, and requests name the one they want.",
+                hint="rename a folder: a model is called as its folder, or as that of its run",
+            )
 
 
 def _uploaded(wanted: Wanted, store: Store, name: str, kind: Kind, talk: Talk) -> tuple[str, list[dict[str, Any]]]:
@@ -114,8 +103,8 @@ def _uploaded(wanted: Wanted, store: Store, name: str, kind: Kind, talk: Talk) -
     memory = wanted.hosting.memory_mb if wanted.hosting.serverless else None
     with tempfile.TemporaryDirectory(prefix="bertie-") as folder:
         verify = wanted.container.verify
-        ready = [packed(model, Path(folder), kind, talk, verify=verify, memory_mb=memory) for model in wanted.models]
-        files = []
+        ready = [pack(model, Path(folder), kind, talk, verify=verify, memory_mb=memory) for model in wanted.models]
+        files: list[dict[str, Any]] = []
         for artifact in ready:
             several = wanted.hosting.multi_model
             where = ("models", artifact.path.name) if several else (artifact.sha256[:12], "model.tar.gz")

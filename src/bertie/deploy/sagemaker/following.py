@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from bertie.deploy.container.place import REPORTS
 from bertie.deploy.sagemaker.state import Clock
 from bertie.errors import AccessDenied, DeployError, ResourceMissing
 from bertie.runtime.classifier import load
-from bertie.talk import Talk
+from bertie.talk import Bar, Talk
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 """Statuses that do not change again. AWS adds others now and then: a job with an end has ended, too."""
 REPORT = "output.tar.gz"
+PROGRESS = re.compile(r"training: (\d+) of (\d+)(?:  (.*))?")
+"""A line of progress, as a training without a terminal says it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Job:
 
     name: str
     region: str
+
+    @property
+    def what(self) -> str:
+        """Its kind and name, in the list of what was made."""
+        return f"training job {self.name}"
 
 
 def follow_command(job: Job) -> str:
@@ -49,20 +58,23 @@ def follow(caller: Caller, job: Job, talk: Talk, clock: Clock | None = None) -> 
 
     Raises DeployError with its reason if it failed or was stopped, ResourceMissing if there is no such job.
     """
-    clock = clock or Clock()
-    log, passed = _Log(caller, job, talk), 0
-    while True:
-        state = describe(caller, job)
-        transitions = state.get("SecondaryStatusTransitions", [])
-        for one in transitions[passed:]:
-            message = str(one.get("StatusMessage") or "").strip()
-            talk.say(f"== {one['Status']}{f': {message}' if message else ''}")
-        passed = max(passed, len(transitions))
-        log.tell()
-        if state["TrainingJobStatus"] in ENDED or state.get("TrainingEndTime"):
+    clock, passed = clock or Clock(), 0
+    with ExitStack() as stack:
+        log = _Log(caller, job, talk, _Progress(talk, stack))
+        while True:
+            state = describe(caller, job)
+            transitions = state.get("SecondaryStatusTransitions", [])
+            for one in transitions[passed:]:
+                message = str(one.get("StatusMessage") or "").strip()
+                talk.say(f"== {one['Status']}{f': {message}' if message else ''}")
+            passed = max(passed, len(transitions))
             log.tell()
-            return _judged(state, job)
-        clock.sleep(clock.poll_seconds)
+            if state["TrainingJobStatus"] in ENDED or state.get("TrainingEndTime"):
+                break
+            clock.sleep(clock.poll_seconds)
+        log.tell()
+    caller.unmade(job.what)  # it costs nothing any more, and cannot be removed
+    return _judged(state, job)
 
 
 def describe(caller: Caller, job: Job) -> dict[str, Any]:
@@ -91,6 +103,27 @@ def _judged(state: dict[str, Any], job: Job) -> dict[str, Any]:
     raise DeployError(f"the training job {job.name} ended without a model: {second or status}.", hint=logs + again)
 
 
+class _Progress:
+    """The job's own lines of progress, as a bar here."""
+
+    def __init__(self, talk: Talk, stack: ExitStack) -> None:
+        self._talk, self._stack = talk, stack
+        self._bar: Bar | None = None
+        self._done = 0
+
+    def takes(self, line: str) -> bool:
+        """Move the bar by a line of the log, if it is such a line."""
+        found = PROGRESS.fullmatch(line)
+        if found is None:
+            return False
+        if self._bar is None:
+            self._bar = self._stack.enter_context(self._talk.progress("training", int(found[2])))
+        before, self._done = self._done, int(found[1])
+        # Less than before where a machine was taken away and the job goes on from a checkpoint.
+        self._bar.advance(self._done - before, note=found[3])
+        return True
+
+
 @dataclass
 class _Log:
     """The lines of a job's log in CloudWatch, each told once."""
@@ -98,6 +131,7 @@ class _Log:
     caller: Caller
     job: Job
     talk: Talk
+    progress: _Progress
     since: int = 0
     seen: set[str] = field(default_factory=set)
     open: bool = True
@@ -124,8 +158,9 @@ class _Log:
                 continue
             self.seen.add(event["eventId"])
             self.since = max(self.since, event["timestamp"])
-            if not event["message"].startswith(MARK):
-                self.talk.say(event["message"].rstrip())
+            line = event["message"].rstrip()
+            if not line.startswith(MARK) and not self.progress.takes(line):
+                self.talk.say(line)
 
 
 def fetch(caller: Caller, job: Job, state: Mapping[str, Any], out: Path, talk: Talk) -> dict[str, Any]:

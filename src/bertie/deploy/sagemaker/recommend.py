@@ -11,7 +11,7 @@ faster, is left out, so that the answer is on the safe side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def chosen(
         own = max(1, machine.vcpus // THREADS_A_CORE)
         here = min(own, max(services))
         copies, service = own // here, services[here]
-        count = _fewest(lambda many, s=service, c=copies: expected(s, rate / (many * c)), p99_ms, utilization)
+        count = _fewest(service, rate / copies, p99_ms, utilization)
         if count is None:
             continue
         busy, late = expected(service, rate / (count * copies))
@@ -147,9 +147,11 @@ def wait_ms(service_ms: float, rate: float, quantile: float) -> float:
     return -math.log(1 - quantile) / low * service_ms
 
 
-def _fewest(of: Callable[[int], tuple[float, float]], p99_ms: float, utilization: float) -> int | None:
+def _fewest(service: Service, rate: float, p99_ms: float, utilization: float) -> int | None:
+    """Return the least number of servers that a rate can be shared between; None if no number helps."""
+
     def holds(count: int) -> bool:
-        busy, late = of(count)
+        busy, late = expected(service, rate / count)
         return busy <= utilization and late <= p99_ms
 
     if not holds(MOST_INSTANCES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bertie.deploy.aws.calls import Caller
@@ -42,7 +42,9 @@ def remove(
 
     def away(what: str, service: str, operation: str, arguments: dict[str, Any]) -> None:
         with suppress(ResourceMissing):
-            caller.send(service, operation, arguments, f"remove the {what}")
+            answer = caller.send(service, operation, arguments, f"remove the {what}")
+            if answer.get("Errors"):  # S3 says yes as a whole, and no to single files
+                raise DeployError(f"cannot remove all of {what}: {answer['Errors'][0].get('Message', 'no reason')}.")
             gone.append(what)
             talk.say(f"{'would remove' if dry else 'removed'} {what}")
 
@@ -52,18 +54,29 @@ def remove(
             f"the endpoint {name!r} was not made by bertie, and is left alone.",
             hint=f"aws sagemaker delete-endpoint --endpoint-name {name} --region {session.region}",
         )
-    _scaling(caller, name, away)
+    with _told_of(talk, "its scaling"):
+        _scaling(caller, name, away)
     if state is not None:
         _wait_for_peace(caller, name, talk, clock or Clock())
         away(f"endpoint {name}", "sagemaker", "DeleteEndpoint", {"EndpointName": name})
-    if _alarm(caller, name):
-        away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
+    with _told_of(talk, "its alarm"):
+        if _alarm(caller, name):
+            away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
     if everything:
         _rest(caller, name, aws, away)
     if logs and _has_logs(caller, name):
         away(f"log group {log_group(name)}", "logs", "DeleteLogGroup", {"logGroupName": log_group(name)})
     facts: dict[str, Any] = {"name": name, "region": session.region, "removed": gone}
     return facts | ({"requests": [request.as_dict() for request in caller.requests]} if dry else {})
+
+
+@contextmanager
+def _told_of(talk: Talk, what: str) -> Iterator[None]:
+    """Go on without what the user may not see: the endpoint is what costs money."""
+    try:
+        yield
+    except AccessDenied as error:
+        talk.warn(f"{what} stays: {error.what}")
 
 
 Away = Callable[[str, str, str, dict[str, Any]], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from bertie.deploy.aws.settings import parts
+from bertie.deploy.aws.settings import Pairs, pairs
 from bertie.deploy.sagemaker.images import HUGGINGFACE
 from bertie.settings import Settings
 
@@ -26,7 +26,7 @@ class ContainerSettings(Settings):
         HUGGINGFACE,
         description="Address of your own image (bertie deploy docker builds one), or 'huggingface' for AWS's.",
     )
-    environment: str = Field("", description="Variables for the container, KEY=VALUE, separated by commas.")
+    environment: Pairs = Field("", description="Variables for the container, KEY=VALUE, separated by commas.")
     network_isolation: bool = Field(False, description="Cut the container off from every network, S3 included.")
     verify: bool = Field(
         True, description="Start the same server on the artifact here and compare its answers, before the upload."
@@ -34,16 +34,9 @@ class ContainerSettings(Settings):
     wait: bool = Field(True, description="Wait until it is ready and try it.")
     wait_minutes: float = Field(60, gt=0, description="How long to wait; it goes on without us after that.")
 
-    @field_validator("environment")
-    @classmethod
-    def _variables_have_values(cls, environment: str) -> str:
-        if any(not pair.partition("=")[0] or "=" not in pair for pair in parts(environment)):
-            raise ValueError("KEY=VALUE, separated by commas")
-        return environment
-
     def variables(self) -> dict[str, str]:
         """Return the user's variables."""
-        return {key: value for key, _, value in (pair.partition("=") for pair in parts(self.environment))}
+        return pairs(self.environment)
 
 
 class HostingSettings(Settings):
@@ -97,7 +90,7 @@ class HostingSettings(Settings):
     rollback_alarms: str = Field("", description="Update: further alarms that undo it, separated by commas.")
 
 
-class BatchSettings(Settings):
+class TransformSettings(Settings):
     """A batch transform job."""
 
     command: ClassVar[str] = "deploy sagemaker-batch"

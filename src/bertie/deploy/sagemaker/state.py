@@ -34,7 +34,7 @@ def endpoint_state(caller: Caller, name: str) -> dict[str, Any] | None:
         return None
 
 
-def ready_for(old: dict[str, Any] | None, name: str, *, update: bool) -> None:
+def ready_for(old: dict[str, Any] | None, name: str, *, update: bool, serverless: bool) -> None:
     """Raise NameTaken for an endpoint that exists, ResourceMissing for one to be updated that does not, and
     DeployError for one that cannot be updated in the state in which it is.
     """
@@ -56,6 +56,11 @@ def ready_for(old: dict[str, Any] | None, name: str, *, update: bool) -> None:
         )
     if status != "InService":
         raise DeployError(f"the endpoint {name!r} is {status}, and cannot be updated now.", hint=status_command(name))
+    if serverless and not any("CurrentServerlessConfig" in one for one in old.get("ProductionVariants", [])):
+        raise DeployError(
+            f"the endpoint {name!r} has machines of its own, and SageMaker makes none of those serverless.",
+            hint="make a new one with --name, or leave --serverless out",
+        )
 
 
 def wait_in_service(

@@ -31,7 +31,7 @@ def status(name: str, aws: AwsSettings) -> dict[str, Any]:
     asked = {"EndpointConfigName": called}
     configuration = caller.read("sagemaker", "DescribeEndpointConfig", asked, f"look at the configuration {called}")
     variant = configuration["ProductionVariants"][0]
-    now = next(iter(found.get("ProductionVariants", [])), {})
+    now: dict[str, Any] = next(iter(found.get("ProductionVariants", [])), {})
     instances = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
     facts = {
         "name": name,

@@ -80,7 +80,7 @@ def train_on_sagemaker(wanted: Wanted, talk: Talk, clock: Clock | None = None) -
         plan = Plan(
             name, job.name, role, image, channels, store.uri(key_of(name)), kept, values, wanted.aws, wanted.job
         )
-        made = Made(f"training job {job.name}", stop_command(job))
+        made = Made(job.what, stop_command(job))
         caller.send("sagemaker", "CreateTrainingJob", plan.request(), f"start the training job {job.name}", makes=made)
     facts = {"job": job.name, "name": name, "region": session.region, "image": image, "checkpoints": kept}
     if wanted.dry:
@@ -107,12 +107,11 @@ def finish(caller: Caller, job: Job, out: Path, talk: Talk, clock: Clock | None 
 
 def follow_job(job: str, aws: AwsSettings, out: Path | None, talk: Talk, clock: Clock | None = None) -> dict[str, Any]:
     """Follow a job that was started before, and fetch its model; return what `--json` prints."""
-    if out is not None:
-        refuse_filled(out)
+    out = out or Path(job)
+    refuse_filled(out)
     session = open_session(aws)
-    return {"job": job, "region": session.region} | finish(
-        Caller(session), Job(job, session.region), out or Path(job), talk, clock
-    )
+    done = finish(Caller(session), Job(job, session.region), out, talk, clock)
+    return {"job": job, "region": session.region} | done
 
 
 def check(wanted: Wanted, talk: Talk) -> None:
@@ -130,8 +129,8 @@ def check(wanted: Wanted, talk: Talk) -> None:
             split_uri(at)
         talk.warn(f"{', '.join(remote)} cannot be checked here; the job does it")
         return
-    paths = (Path(wanted.data), *(Path(at) if at else None for at in (wanted.valid, wanted.test)))
-    splits = load_splits(*paths, wanted.data_settings, wanted.split, talk)
+    valid, test = (Path(at) if at else None for at in (wanted.valid, wanted.test))
+    splits = load_splits(Path(wanted.data), valid, test, wanted.data_settings, wanted.split, talk)
     talk.say(f"checked: {len(splits.train)} training, {len(splits.valid)} validation rows; {len(splits.labels)} labels")
 
 

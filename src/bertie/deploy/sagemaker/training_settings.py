@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from bertie.deploy.aws.settings import parts
+from bertie.deploy.aws.settings import Pairs, pairs
 from bertie.deploy.sagemaker.images import PYTORCH
 from bertie.settings import Settings
 
@@ -41,18 +41,11 @@ class JobSettings(Settings):
         None, gt=0, description="Spot: time with waiting after which it is stopped; twice --max-hours if not given."
     )
     retries: int = Field(2, ge=0, le=30, description="Times that SageMaker starts again after an error of its own.")
-    environment: str = Field("", description="Variables for the container, KEY=VALUE, separated by commas.")
+    environment: Pairs = Field("", description="Variables for the container, KEY=VALUE, separated by commas.")
     network_isolation: bool = Field(False, description="Cut the container off from every network; own images only.")
     encrypt_traffic: bool = Field(False, description="Encrypt what the machines of one job tell each other.")
     wait: bool = Field(True, description="Follow the job until it ends, and fetch the model.")
 
-    @field_validator("environment")
-    @classmethod
-    def _variables_have_values(cls, environment: str) -> str:
-        if any(not pair.partition("=")[0] or "=" not in pair for pair in parts(environment)):
-            raise ValueError("KEY=VALUE, separated by commas")
-        return environment
-
     def variables(self) -> dict[str, str]:
         """Return the user's variables."""
-        return {key: value for key, _, value in (pair.partition("=") for pair in parts(self.environment))}
+        return pairs(self.environment)

@@ -91,9 +91,10 @@ def try_asynchronous(
     """Send the trial to an asynchronous endpoint and wait for the answer in S3. Raises DeployError."""
     clock = clock or Clock(poll_seconds=2.0)
     key = key_of(name, "trial", "input.json")
-    caller.send(
-        "s3", "PutObject", {"Bucket": store.bucket, "Key": key, "Body": trial.body.encode()}, "upload the trial"
-    )
+    upload: dict[str, Any] = {"Bucket": store.bucket, "Key": key, "Body": trial.body.encode()}
+    if store.kms_key:
+        upload |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": store.kms_key}
+    caller.send("s3", "PutObject", upload, "upload the trial")
     arguments = {"EndpointName": name, "InputLocation": store.uri(key), "ContentType": "application/json"}
     sent = caller.read("sagemaker-runtime", "InvokeEndpointAsync", arguments, f"ask the endpoint {name}")
     talk.say(f"the answer comes to {sent['OutputLocation']}")

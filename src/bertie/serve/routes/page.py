@@ -125,8 +125,7 @@ async def _explain(endpoint: Endpoint, request: Request) -> Response:
     endpoint.models.check()
     endpoint.models.find()
     settings = endpoint.settings
-    body = await endpoint.body(request)
-    async with endpoint.models.lease() as held:
+    async with endpoint.body(request) as body, endpoint.models.lease() as held:
         text, label = read(body, Limits(held.pairs, settings.max_texts))
         work = held.explain(text, label, timeout=settings.timeout_seconds)
         return Response(dump(await while_connected(request, work)), media_type=JSON)

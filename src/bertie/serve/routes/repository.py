@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from bertie.errors import ModelKnown, ModelUnknown, RequestInvalid
-from bertie.serve.endpoint import Endpoint, read_body
+from bertie.errors import ModelUnknown, RequestInvalid
+from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Described
 from bertie.serve.routes.documented import TEXT, answers, json, list_of, others, takes
 from bertie.serve.routes.oip import PROBLEM as PROTOCOL_PROBLEM
@@ -56,14 +56,12 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
     )
     async def load(request: Request) -> Response:
         endpoint.models.check()
-        asked = parse(await read_body(request, endpoint.settings.max_body_bytes), SHAPES)
+        async with endpoint.body(request) as body:
+            asked = parse(body, SHAPES)
         name, url = (asked.get(key) if isinstance(asked, dict) else None for key in ("model_name", "url"))
         if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(url, str):
             raise RequestInvalid("the body names no model, or one with letters it may not have.", expected=SHAPES)
-        if any(model.name == name for model in endpoint.models.all()):
-            raise ModelKnown(f"model {name!r} is loaded already.", hint="DELETE it first")
-        share = Share(_stored(url, endpoint))
-        await endpoint.models.load(name, (share,), pinned=False)
+        await endpoint.models.load(name, (Share(_stored(url, endpoint)),), pinned=False, new=True)
         return _json(_described(endpoint.models.find(name)))
 
     @routes.get("/{model}", summary="One model", responses=answers(MODEL, 404, 503))

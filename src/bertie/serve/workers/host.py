@@ -108,7 +108,7 @@ class Host:
 
     async def _load(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         shares = tuple(Share(Path(bundle), weight) for bundle, weight in head["shares"])
-        await self._models.load(head["model"], shares, pinned=head["pinned"])
+        await self._models.load(head["model"], shares, pinned=head["pinned"], new=head["new"])
         return {}, b""
 
     async def _unload(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

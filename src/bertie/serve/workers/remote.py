@@ -157,10 +157,10 @@ class RemoteModels:
         """Give a model; the other process holds it while it answers. Raises ModelUnknown."""
         yield self._find(name)
 
-    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True) -> None:
-        """Load a model, or replace it. Raises ModelUnknown, ModelTooLarge or BundleError."""
+    async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True, new: bool = False) -> None:
+        """Load a model, or replace it. Raises what `Models.load` does."""
         told = [(str(share.bundle), share.weight) for share in shares]
-        await self.ask("load", {"model": name, "shares": told, "pinned": pinned})
+        await self.ask("load", {"model": name, "shares": told, "pinned": pinned, "new": new})
 
     async def unload(self, name: str) -> None:
         """Forget a model. Raises ModelUnknown."""

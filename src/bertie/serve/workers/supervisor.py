@@ -27,8 +27,6 @@ LOG = logging.getLogger("bertie")
 
 SHORT_LIFE = 5.0
 """Seconds; what dies sooner is started again only after a wait, which doubles each time."""
-BACKLOG = 2048
-"""Connections that wait to be accepted, as uvicorn has it."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 
 
@@ -84,7 +82,6 @@ def supervise(models: Sequence[str], settings: ServeSettings, *, announce: Calla
     """Serve with several processes until SIGINT or SIGTERM. Takes and raises what server.serve does."""
     shares = parse(models, settings.name)
     listener = bind(settings)
-    listener.listen(BACKLOG)
     heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="bertie-") as place, contextlib.closing(listener), _woken() as wake:
         path = Path(place) / "models"

@@ -1,0 +1,3 @@
+from tests.deploy.conftest import cloud, moto
+
+__all__ = ["cloud", "moto"]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertie.deploy.aws.settings import AwsSettings
+from bertie.deploy.sagemaker.batch import Job, check_lines, transform
+from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
+from bertie.deploy.sagemaker.state import Clock
+from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, UsageError
+from tests.deploy.aws.cloud import QUICK, ROLE, Cloud
+from tests.deploy.sagemaker.test_deploy import IMAGE, QUIET, changes, sent
+
+OUT = "s3://answers/intents"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('"where is my parcel"\n{"text": "thank you"}\n')
+    return path
+
+
+def run(
+    bundle: Path, given: object, *, dry: bool = False, clock: Clock = QUICK, output: str = OUT, **batch: Any
+) -> dict[str, Any]:
+    container = {"image": IMAGE, "verify": False, "instance_type": "ml.c7i.xlarge", "instance_count": 2}
+    job = Job(
+        bundle,
+        str(given),
+        output,
+        AwsSettings.load({"role": ROLE, "kms_key": "alias/k"}, environment={}),
+        ContainerSettings.load(container, environment={}),
+        TransformSettings.load(batch, environment={}),
+        dry,
+    )
+    return transform(job, QUIET, clock)
+
+
+def test_lines_go_in_and_lines_come_out(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    facts = run(tiny_bundle, texts, at_a_time=4, join=True)
+    assert changes(cloud) == ["CreateModel", "CreateTransformJob", "DeleteModel"]
+    request = sent(cloud, "CreateTransformJob")
+    assert request["TransformInput"]["SplitType"] == request["TransformOutput"]["AssembleWith"] == "Line"
+    assert request["TransformInput"]["ContentType"] == request["TransformOutput"]["Accept"] == "application/jsonlines"
+    assert request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"] == facts["input"]
+    assert request["TransformOutput"]["KmsKeyId"] == request["TransformResources"]["VolumeKmsKeyId"] == "alias/k"
+    assert (request["MaxConcurrentTransforms"], request["BatchStrategy"]) == (4, "MultiRecord")
+    assert request["DataProcessing"] == {"JoinSource": "Input"}
+    assert request["Tags"] == sent(cloud, "CreateModel")["Tags"]
+    assert facts["status"] == "Completed"
+    bucket, _, key = facts["input"].removeprefix("s3://").partition("/")
+    assert cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == texts.read_bytes()
+
+
+def test_a_job_that_fails_tells_why(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    failed = {"TransformJobStatus": "Failed", "FailureReason": "ClientError: See job logs"}
+    cloud.states(transform=[{"TransformJobStatus": "InProgress"}, failed])
+    with pytest.raises(DeployError, match="See job logs") as raised:
+        run(tiny_bundle, texts)
+    assert "aws logs tail" in raised.value.hint
+    assert "delete-model" in raised.value.hint
+
+
+def test_ctrl_c_says_what_goes_on(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    cloud.states(transform=[{"TransformJobStatus": "InProgress"}])
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as raised:
+        run(tiny_bundle, texts, clock=Clock(sleep=interrupted))
+    assert "stop-transform-job" in raised.value.hint
+
+
+def test_a_dry_run(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    facts = run(tiny_bundle, texts, dry=True)
+    shown = [request["operation"] for request in facts["requests"]]
+    assert shown[-2:] == ["CreateModel", "CreateTransformJob"]
+    assert cloud.asked() == []
+
+
+def test_input_that_is_there_already(cloud: Cloud, tiny_bundle: Path) -> None:
+    assert run(tiny_bundle, "s3://mine/texts", dry=True)["input"] == "s3://mine/texts"
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", "", "null"])
+def test_a_bad_line_is_found_before_anything_is_paid_for(
+    cloud: Cloud, tiny_bundle: Path, texts: Path, line: str
+) -> None:
+    texts.write_text(f'"fine"\n{line}\n"fine"\n')
+    with pytest.raises(DataUnreadable, match="line 2"):
+        run(tiny_bundle, texts)
+    assert cloud.asked() == []
+
+
+def test_more_input_that_cannot_be(cloud: Cloud, tiny_bundle: Path, texts: Path, tmp_path: Path) -> None:
+    assert check_lines(texts) == 2
+    with pytest.raises(DataNotFound):
+        run(tiny_bundle, tmp_path / "absent")
+    (tmp_path / "empty").touch()
+    with pytest.raises(DataUnreadable, match="empty"):
+        run(tiny_bundle, tmp_path / "empty")
+    with pytest.raises(UsageError, match="100 MB"):
+        run(tiny_bundle, texts, at_a_time=20)
+    with pytest.raises(UsageError, match="not an address"):
+        run(tiny_bundle, texts, output="answers/")
+    assert cloud.asked() == []
