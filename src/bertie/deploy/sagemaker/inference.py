@@ -85,7 +85,7 @@ def model_fn(model_dir: str) -> Loaded:
     return Loaded(model.eval().to(device), device, encoder, decision, limits, inputs, settings["name"])
 
 
-def transform_fn(model: Loaded, body: Any, content_type: str, accept: str, context: Any) -> bytes:  # noqa: ARG001 - toolkit
+def transform_fn(model: Loaded, body: Any, content_type: str, accept: str, context: Any) -> bytes:
     """Answer one request. `accept` has a default in it that depends on the toolkit, so the header itself is read."""
     request = context.request_processor[0]
     headers = {name.lower(): value for name, value in request.get_request_properties().items()}
@@ -111,9 +111,10 @@ def _answer(model: Loaded, body: bytes, content_type: str, accept: str, custom: 
         return HTTPStatus.OK, ask.reply(Found(found, logits, model.decision.labels))
     except BertieError as error:
         return error.http_status, Reply(write_error(error), JSON)
-    except Exception as error:  # noqa: BLE001 - nothing of it may reach the client
-        # Its message may quote a text; its kind cannot.
-        logging.getLogger("bertie").error("a request failed with %s", type(error).__name__)
+    except Exception as error:
+        logging.getLogger("bertie").error(  # noqa: TRY400 - its message may quote a text, its kind cannot
+            "a request failed with %s", type(error).__name__
+        )
         return HTTPStatus.INTERNAL_SERVER_ERROR, Reply(write_error(BertieError("the model failed on this request.")))
 
 

@@ -25,7 +25,7 @@ class Request:
         """Return the headers of the request."""
         return self._headers
 
-    def report_status(self, code: int, reason_phrase: str | None = None) -> None:  # noqa: ARG002 - its signature
+    def report_status(self, code: int, reason_phrase: str | None = None) -> None:
         """Set the status of the answer."""
         self.status = code
 
