@@ -1,23 +1,58 @@
-"""The archive that SageMaker unpacks into /opt/ml/model, and its trial on this machine before it is uploaded."""
+"""The archive that SageMaker unpacks into /opt/ml/model, and its trial on this machine before it is uploaded.
+
+For an image with `bertie` in it an archive holds a bundle. For AWS's Hugging Face image it holds the checkpoint, and
+in `code/` a program, its settings, and a copy of the modules that it shares with `bertie serve`.
+"""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import os
+import shutil
 import tarfile
-import urllib.request
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bertie.bundle.manifest import FILE, Manifest
 from bertie.bundle.probe import TOLERANCE, Probe
-from bertie.bundle.read import opened
+from bertie.bundle.read import opened, verify
+from bertie.config import ServeSettings
 from bertie.deploy.sagemaker.images import Kind
-from bertie.disk import sha256
-from bertie.errors import DeployError, ProbeFailed
-from bertie.pipeline.demo import serving
+from bertie.deploy.sagemaker.rehearsal import Answer, from_program, from_server
+from bertie.disk import sha256, unwritten
+from bertie.errors import BundleDamaged, DeployError, ProbeFailed
+from bertie.runtime.engine import pick
+from bertie.tokens import Text
+
+PACKAGE = Path(__file__).parents[2]
+SHARED = (
+    "errors.py",
+    "cut.py",
+    "scores.py",
+    "tokens.py",
+    "serve/wire/exchange.py",
+    "serve/wire/attributes.py",
+    "serve/wire/invocations.py",
+)
+"""Modules that go into an artifact for AWS's image; they need numpy and tokenizers, which come with transformers."""
+
+EMPTY = ("__init__.py", "serve/__init__.py", "serve/wire/__init__.py")
+CHECKPOINT = ("config.json", "model.safetensors", "tokenizer.json")
+"""What a checkpoint has at least."""
+
+LARGEST = 8 * 1024**3
+"""Bytes that an artifact may unpack to."""
+
+Files = dict[str, Path | bytes]
+"""What an archive holds, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,50 +65,140 @@ class Artifact:
 
 
 def write_artifact(model: Path, out: Path, kind: Kind) -> Artifact:
-    """Write a bundle's archive; the same bundle always gives the same bytes. Raises BundleError, DeployError."""
-    if kind == "huggingface":
-        raise DeployError(
-            "archives for AWS's Hugging Face image cannot be written by this version.",
-            hint="bertie deploy docker MODEL builds an image of your own; give its address with --image",
-        )
-    with (
-        opened(model) as folder,
-        out.open("wb") as file,
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as archive,
-    ):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            archive.add(path, path.relative_to(folder).as_posix(), filter=_plain)
+    """Write a model's archive, whole or not at all; the same model always gives the same bytes.
+
+    Raises BundleError, DeployError for a bundle without a checkpoint where that is needed, OutputError.
+    """
+    with opened(model) as folder:
+        manifest = Manifest.from_file(folder / FILE)
+        verify(folder, manifest.files)
+        if kind == "huggingface":
+            files = _with_program(model, folder, manifest)
+        else:
+            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        _pack(files, out)
     return Artifact(out, sha256(out), out.stat().st_size)
 
 
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Take away what differs between two archives of the same files."""
-    member.mtime = member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mode = 0o644
-    return member
-
-
-def verify_artifact(artifact: Artifact, kind: Kind) -> None:
-    """Serve the archive here and ask it the bundle's probe. Raises ProbeFailed if an answer is another one."""
-    with opened(artifact.path) as folder:
-        manifest = Manifest.from_file(folder / FILE)
-        probe = Probe.from_file(folder / manifest.probe)
-    given = [text if isinstance(text, str) else {"text": text[0], "text_pair": text[1]} for text in probe.texts]
-    with serving(artifact.path) as address:
-        request = urllib.request.Request(  # noqa: S310 - the address is the server that we started
-            f"{address}/invocations",
-            data=json.dumps(given).encode(),
-            headers={"Content-Type": "application/json"},
+def _with_program(model: Path, bundle: Path, manifest: Manifest) -> Files:
+    """Return the files for AWS's Hugging Face image."""
+    checkpoint = model / "checkpoint"
+    lacking = [name for name in CHECKPOINT if not (checkpoint / name).is_file()]
+    if lacking:
+        raise DeployError(
+            f"AWS's Hugging Face image runs a checkpoint, and {model} has none: {lacking[0]} is not in {checkpoint}.",
+            expected="the run that a bundle is from",
+            hint="give the run; or take --image with an image of your own, which bertie deploy docker MODEL builds",
         )
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            answers = json.load(response)
-    found = np.array([[answer["scores"][label] for label in manifest.labels] for answer in answers])
-    worst = float(np.abs(found - np.array(probe.scores)).max())
+    files: Files = {path.name: path for path in checkpoint.iterdir() if path.is_file()}
+    files |= {f"code/bertie/{name}": PACKAGE / name for name in SHARED}
+    files |= {f"code/bertie/{name}": b'"""What bertie serves with."""\n' for name in EMPTY}
+    files["code/inference.py"] = Path(__file__).with_name("inference.py")
+    files["code/bertie.json"] = (json.dumps(_settings(manifest), indent=2, ensure_ascii=False) + "\n").encode()
+    files["code/probe.json"] = bundle / manifest.probe
+    return files
+
+
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """Return what the program has to know, which is in the manifest of a bundle."""
+    serve = ServeSettings()
+    return {
+        "name": f"{serve.name}@{manifest.digest(manifest.variant())[:12]}",
+        "task": manifest.task,
+        "labels": manifest.labels,
+        "pairs": manifest.input.pairs,
+        "limits": asdict(manifest.limits),
+        "pad_id": manifest.input.pad_id,
+        "temperature": manifest.temperature,
+        "thresholds": manifest.thresholds,
+        "max_texts": serve.max_texts,
+        "max_characters": serve.max_characters,
+    }
+
+
+def _pack(files: Files, out: Path) -> None:
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
+            for name, content in sorted(files.items()):
+                _add(archive, name, content)
+        part.replace(out)
+    except OSError as error:
+        raise unwritten(out, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: Path | bytes) -> None:
+    """Add a file without what would differ between two archives of the same files: times, owners, links."""
+    member = tarfile.TarInfo(name)
+    member.mode = 0o644
+    if isinstance(content, bytes):
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+        return
+    with content.open("rb") as file:
+        member.size = os.fstat(file.fileno()).st_size
+        archive.addfile(member, file)
+
+
+def verify_artifact(artifact: Artifact, kind: Kind) -> dict[str, Any]:
+    """Start what serves the archive on SageMaker, here, and ask it the bundle's probe.
+
+    Returns how many texts were asked, and how far the greatest difference of a probability is. Raises BundleDamaged for
+    an archive that is not the one that was written, ProbeFailed for another answer, DeployError where none came.
+    """
+    if artifact.path.stat().st_size != artifact.bytes or sha256(artifact.path) != artifact.sha256:
+        raise BundleDamaged(f"{artifact.path} is not the file that was written.", hint="pack the model again")
+    with _unpacked(artifact.path) as folder:
+        probe, labels = _probe(folder, kind)
+        given = [_json(text) for text in probe.texts]
+        answers = from_program(folder, given) if kind == "huggingface" else from_server(folder, given)
+    worst = _compare(probe, labels, answers, kind)
+    return {"texts": len(given), "max_difference": worst}
+
+
+def _json(text: Text) -> Any:
+    return text if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
+
+
+def _probe(folder: Path, kind: Kind) -> tuple[Probe, tuple[str, ...]]:
+    if kind == "huggingface":
+        settings = json.loads((folder / "code" / "bertie.json").read_text(encoding="utf-8"))
+        return Probe.from_file(folder / "code" / "probe.json"), tuple(settings["labels"])
+    manifest = Manifest.from_file(folder / FILE)
+    answering = pick(manifest, None)[0]
+    return Probe.from_file(folder / (answering.probe or manifest.probe)), manifest.labels
+
+
+def _compare(probe: Probe, labels: tuple[str, ...], answers: list[Answer], kind: Kind) -> float:
+    found = np.array([[answer["scores"][label] for label in labels] for answer in answers])
+    expected = np.array(probe.scores)
+    worst = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not worst <= TOLERANCE:
         raise ProbeFailed(
             f"the {kind} artifact does not answer its probe as the bundle did: a probability is off by {worst:.3f}.",
             expected=f"at most {TOLERANCE}",
-            hint="bertie evaluate MODEL DATA; or pack the bundle again",
+            hint="bertie export RUN makes the bundle again from the checkpoint",
         )
+    return worst
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[Path]:
+    """Give a folder with an archive's files, as SageMaker does."""
+    folder = Path(tempfile.mkdtemp(prefix="bertie-"))
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            if sum(member.size for member in tar) > LARGEST:
+                raise BundleDamaged(f"{archive} would unpack to more than {LARGEST >> 30} GiB.")
+            tar.extractall(folder, filter="data")
+        yield folder
+    except (tarfile.TarError, EOFError) as error:
+        raise BundleDamaged(f"{archive} cannot be unpacked: {error}.", hint="pack the model again") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
