@@ -23,8 +23,14 @@ __all__ = ["cloud", "moto"]
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/bertie:1"
 TEXTS = ["where is my parcel", "love it so much"]
-HOSTED = {"role": ROLE, "instance_type": "ml.c7i.xlarge", "image": IMAGE, "verify": False, "name": "intents"}
-TRAINED = {"role": ROLE, "instance_type": "ml.m5.xlarge", "image": IMAGE, "name": "intents"}
+HOSTED: dict[str, Any] = {
+    "role": ROLE,
+    "instance_type": "ml.c7i.xlarge",
+    "image": IMAGE,
+    "verify": False,
+    "name": "intents",
+}
+TRAINED: dict[str, Any] = {"role": ROLE, "instance_type": "ml.m5.xlarge", "image": IMAGE, "name": "intents"}
 
 
 class Runtime(BaseHTTPRequestHandler):

@@ -126,9 +126,13 @@ def train(
 
     tables = _tables(settings, AwsSettings, JobSettings, DataSettings, SplitSettings, TrainSettings)
     aws, job, data_settings, split, training = tables
-    files = (None if at is None else str(at) for at in (data, valid, test))
     wanted = Wanted(
-        *files, aws, job, data_settings, split, training, out=None if out is None else Path(out), dry=dry_run
+        str(data),
+        None if valid is None else str(valid),
+        None if test is None else str(test),
+        *(aws, job, data_settings, split, training),
+        out=None if out is None else Path(out),
+        dry=dry_run,
     )
     facts = train_on_sagemaker(wanted, Talk(quiet=quiet), clock)
     return TrainingJob(facts["job"], _placed(aws, facts["region"]), facts, clock)

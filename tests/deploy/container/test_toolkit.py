@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_two_hosts_train_one_model_and_the_first_alone_writes_it(
     starter: str, tiny_base: Path, tmp_path: Path, python: Path
 ) -> None:
     # The toolkit starts torchrun where it is told to; where it is not, our program does.
-    more = {"sagemaker_torch_distributed_enabled": "true"} if starter == "toolkit" else {}
+    more: dict[str, Any] = {"sagemaker_torch_distributed_enabled": "true"} if starter == "toolkit" else {}
     more |= {"max_passes": "3"}
     with hosts(2) as machines:
         logs = [tmp_path / "1.log", tmp_path / "2.log"]
@@ -137,7 +138,11 @@ def test_two_hosts_train_one_model_and_the_first_alone_writes_it(
 def test_two_hosts_that_were_killed_go_on_from_the_checkpoint_that_both_get_back(
     tiny_base: Path, tmp_path: Path, python: Path
 ) -> None:
-    more = {"sagemaker_torch_distributed_enabled": "true", "max_passes": "12", "checkpoint_updates": "10"}
+    more: dict[str, Any] = {
+        "sagemaker_torch_distributed_enabled": "true",
+        "max_passes": "12",
+        "checkpoint_updates": "10",
+    }
     with hosts(2) as machines:
         logs = [tmp_path / f"{number}.log" for number in range(4)]
         first = [start(tmp_path / "1", machines, index, tiny_base, python, logs[index], **more) for index in (0, 1)]

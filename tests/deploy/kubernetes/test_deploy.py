@@ -290,10 +290,10 @@ def test_the_command_shows_writes_and_says_what_comes_next(bertie: Bertie, tmp_p
     assert not (tmp_path / "k").exists()
     facts = last_json(bertie(*words, "--json").stdout)
     kinds = [one["kind"] for one in yaml.safe_load_all(dry.stdout) if one and "kind" in one]
-    assert kinds == [yaml.safe_load(text)["kind"] for text in facts["files"].values() if "\nkind:" in text]  # type: ignore[attr-defined]
+    assert kinds == [yaml.safe_load(text)["kind"] for text in facts["files"].values() if "\nkind:" in text]
     again = bertie(*words, "--overwrite")
     assert again.stdout.splitlines()[-1] == f"next: kubectl apply -k {tmp_path / 'k'}"
-    assert (tmp_path / "k" / "deployment.yaml").read_text() == facts["files"]["deployment.yaml"]  # type: ignore[index]
+    assert (tmp_path / "k" / "deployment.yaml").read_text() == facts["files"]["deployment.yaml"]
     refused = bertie(*words, "--replicas", "0")
     assert refused.returncode == 2
     assert "bertie deploy kubernetes --help" in refused.stderr
