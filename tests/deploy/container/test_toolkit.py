@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ def start(
     log: Path,
     *,
     kept: Path | None = None,
-    **more: str,
+    more: Mapping[str, str] | None = None,
 ) -> tuple[Instance, subprocess.Popen[bytes]]:
     """Start one instance of a job; `kept` are the checkpoints that it gets back."""
-    instance = Instance.prepare(folder, machines, index, LEARNING | more)
+    instance = Instance.prepare(folder, machines, index, {**LEARNING, **(more or {})})
     instance.give(base)
     if kept is not None:
         shutil.copytree(kept, instance.ml / "checkpoints", dirs_exist_ok=True)
@@ -121,7 +122,7 @@ def test_two_hosts_train_one_model_and_the_first_alone_writes_it(
     more |= {"max_passes": "3"}
     with hosts(2) as machines:
         logs = [tmp_path / "1.log", tmp_path / "2.log"]
-        started = [start(tmp_path, machines, index, tiny_base, python, logs[index], **more) for index in (0, 1)]
+        started = [start(tmp_path, machines, index, tiny_base, python, logs[index], more=more) for index in (0, 1)]
         for _, process in started:
             assert process.wait(timeout=150) == 0, [log.read_text()[-4000:] for log in logs]
     (first, _), (second, _) = started
@@ -145,7 +146,7 @@ def test_two_hosts_that_were_killed_go_on_from_the_checkpoint_that_both_get_back
     }
     with hosts(2) as machines:
         logs = [tmp_path / f"{number}.log" for number in range(4)]
-        first = [start(tmp_path / "1", machines, index, tiny_base, python, logs[index], **more) for index in (0, 1)]
+        first = [start(tmp_path / "1", machines, index, tiny_base, python, logs[index], more=more) for index in (0, 1)]
         kept = first[0][0].ml / "checkpoints"
         deadline = time.monotonic() + 90
         while not list(kept.glob("step-*/state.json")):
@@ -156,7 +157,7 @@ def test_two_hosts_that_were_killed_go_on_from_the_checkpoint_that_both_get_back
             machine.kill()
         assert not (first[0][0].ml / "model" / "manifest.json").exists()
         again = [
-            start(tmp_path / "2", machines, index, tiny_base, python, logs[2 + index], kept=kept, **more)
+            start(tmp_path / "2", machines, index, tiny_base, python, logs[2 + index], kept=kept, more=more)
             for index in (0, 1)
         ]
         for _, process in again:
@@ -171,7 +172,7 @@ def test_two_hosts_that_were_killed_go_on_from_the_checkpoint_that_both_get_back
 def test_a_job_that_fails_says_why_in_sentences(tiny_base: Path, tmp_path: Path, python: Path) -> None:
     with hosts(1) as machines:
         log = tmp_path / "log"
-        instance, process = start(tmp_path, machines, 0, tiny_base, python, log, max_pases="3")
+        instance, process = start(tmp_path, machines, 0, tiny_base, python, log, more={"max_pases": "3"})
         assert process.wait(timeout=60) == 1, log.read_text()
     assert instance.failure == (
         "UsageError: the hyperparameters: there is no setting 'max_pases'.\n\nhint: did you mean 'max_passes'?"

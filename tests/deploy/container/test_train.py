@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import bertie
-from bertie.deploy.container.place import LONGEST_FAILURE, Place, ended
+from bertie.deploy.container.place import LONGEST_FAILURE, Place, ended, interface_of
 from bertie.errors import DataError
 from tests.conftest import make_rows, write_csv
 
@@ -136,6 +136,24 @@ def test_an_error_of_our_own_tells_no_text_either(tmp_path: Path, monkeypatch: p
         train.main([])
     assert caught.value.code == 1
     assert failure(tmp_path) == "an error in bertie itself (RuntimeError); the log of the job shows where it happened."
+
+
+@pytest.mark.parametrize(
+    ("resources", "interface"),
+    [
+        ('{"network_interface_name": "lo"}', "lo"),
+        ('{"network_interface_name": "of-another-machine"}', ""),
+        ('{"network_interface_name": null}', ""),
+        ("[]", ""),
+        ("{", ""),
+    ],
+)
+def test_the_network_between_the_hosts_is_the_one_that_is_told_and_there(
+    resources: str, interface: str, tmp_path: Path
+) -> None:
+    assert interface_of(tmp_path) == ""
+    (tmp_path / "resourceconfig.json").write_text(resources)
+    assert interface_of(tmp_path) == interface
 
 
 def test_a_failure_is_written_once_and_is_not_too_long(tmp_path: Path) -> None:

@@ -282,6 +282,8 @@ def test_bad_data_a_bad_base_and_a_filled_folder_are_refused_before_anything_is_
         train_on_sagemaker(wanted(bad, tiny_base), Heard())
     with pytest.raises(UsageError, match=r"no config\.json"):
         train_on_sagemaker(wanted(tiny_data, tmp_path), Heard())
+    with pytest.raises(UsageError, match="cannot be taken"):
+        train_on_sagemaker(wanted(tiny_data, tiny_base, wheel=tmp_path / "none.whl"), Heard())
     with pytest.raises(BertieError, match="exists already and is not empty"):
         train_on_sagemaker(wanted(tiny_data, tiny_base, out=tmp_path), Heard())
     assert cloud.asked() == []

@@ -69,8 +69,8 @@ def train(words: Sequence[str], place: Place, environment: MutableMapping[str, s
         in_worker(0, finished)
         become_torchrun(launch, words, environment, PROGRAM)
     # A torchrun that the platform started was not told on which network the hosts meet.
-    if worker and (interface := interface_of(place.config)):
-        environment.setdefault("GLOO_SOCKET_IFNAME", interface)
+    if worker and not environment.get("GLOO_SOCKET_IFNAME") and (interface := interface_of(place.config)):
+        environment["GLOO_SOCKET_IFNAME"] = interface
     _train_here(place, settings, found, kills=0 if worker else in_worker(settings.train.restarts, finished))
 
 

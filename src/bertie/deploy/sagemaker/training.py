@@ -6,7 +6,7 @@ Nothing is sent before the data has been checked as training will check it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,30 +65,41 @@ def train_on_sagemaker(wanted: Wanted, talk: Talk, clock: Clock | None = None) -
         refuse_filled(wanted.out)
     values = hyperparameters(wanted.data_settings, wanted.split, wanted.train)
     check(wanted, talk)
+    with tempfile.TemporaryDirectory(prefix="bertie-") as folder:
+        files = wanted.files
+        if wanted.job.image == PYTORCH:
+            write_source_folder(Path(folder) / CODE, wheel=wanted.wheel)
+            files[CODE] = str(Path(folder) / CODE)
+        caller, job, facts = _start(wanted, values, files, talk, gpu=found.kind == "gpu")
+    if wanted.dry:
+        return facts | {"requests": [request.as_dict() for request in caller.requests]}
+    talk.say(f"started the training job {job.name} in {job.region}")
+    if not wanted.job.wait:
+        return facts | {"follow": follow_command(job), "stop": stop_command(job)}
+    return facts | finish(caller, job, wanted.out or Path(job.name), talk, clock)
+
+
+def _start(
+    wanted: Wanted, values: Mapping[str, str], files: Mapping[str, str], talk: Talk, *, gpu: bool
+) -> tuple[Caller, Job, dict[str, Any]]:
+    """Upload the files by their channels, and start the job."""
     session = open_session(wanted.aws, dry=wanted.dry)
     caller = Caller(session)
-    image = training_image_uri(session, wanted.job.image, gpu=found.kind == "gpu")
+    image = training_image_uri(session, wanted.job.image, gpu=gpu)
     role = role_arn(session, wanted.aws.role)
     name = wanted.job.name or slug(Path(wanted.data.rstrip("/")).name.partition(".")[0])
     job = Job(job_name(name), session.region)
     with caller.accounted():
         store = open_store(caller, wanted.aws)
-        channels = {channel: _put(store, name, job, channel, at, talk) for channel, at in wanted.files.items()}
-        if wanted.job.image == PYTORCH:
-            channels[CODE] = _put_code(store, name, job, wanted.wheel, talk)
+        channels = {channel: _put(store, name, job, channel, at, talk) for channel, at in files.items()}
         kept = wanted.train.checkpoints or store.uri(key_of(name, job.name, "checkpoints"))
         plan = Plan(
             name, job.name, role, image, channels, store.uri(key_of(name)), kept, values, wanted.aws, wanted.job
         )
         made = Made(job.what, stop_command(job))
         caller.send("sagemaker", "CreateTrainingJob", plan.request(), f"start the training job {job.name}", makes=made)
-    facts = {"job": job.name, "name": name, "region": session.region, "image": image, "checkpoints": kept}
-    if wanted.dry:
-        return facts | {"requests": [request.as_dict() for request in caller.requests]}
-    talk.say(f"started the training job {job.name} in {session.region}")
-    if not wanted.job.wait:
-        return facts | {"follow": follow_command(job), "stop": stop_command(job)}
-    return facts | finish(caller, job, wanted.out or Path(job.name), talk, clock)
+    facts = {"job": job.name, "name": name, "region": job.region, "image": image, "checkpoints": kept}
+    return caller, job, facts
 
 
 def finish(caller: Caller, job: Job, out: Path, talk: Talk, clock: Clock | None = None) -> dict[str, Any]:
@@ -101,7 +112,7 @@ def finish(caller: Caller, job: Job, out: Path, talk: Talk, clock: Clock | None 
     )
     with caller.accounted(goes_on):
         state = follow(caller, job, talk, clock)
-    with caller.accounted():
+    with caller.accounted(f"the job {job.name} has ended; {follow_command(job)} fetches its model"):
         return fetch(caller, job, state, out, talk)
 
 
@@ -144,14 +155,6 @@ def _put(store: Store, name: str, job: Job, channel: str, at: str, talk: Talk) -
             return store.put_folder(path, prefix, name, talk)
         store.put_file(path, f"{prefix}/{path.name}", name, talk)
     return store.uri(prefix + "/")
-
-
-def _put_code(store: Store, name: str, job: Job, wheel: Path | None, talk: Talk) -> str:
-    prefix = key_of(name, job.name, "input", CODE)
-    with tempfile.TemporaryDirectory(prefix="bertie-") as folder:
-        write_source_folder(Path(folder) / CODE, wheel=wheel)
-        with _as_one(store, prefix):
-            return store.put_folder(Path(folder) / CODE, prefix, name, talk)
 
 
 @contextmanager
