@@ -66,7 +66,7 @@ def export(
         parity = compare(trained, logits, raw.decision)
         require(parity, plan.tolerance)
 
-        decision = calibrate(logits, valid.targets(plan.labels), raw.decision)
+        decision = calibrate(logits, valid.targets(plan.labels), raw.decision) if valid.labelled else raw.decision
         classifier = Classifier(encoder, engine, decision, pairs=plan.pairs)
         fields = {
             "task": plan.kind,
