@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import bertie
 from bertie.bundle.probe import TEXTS
@@ -35,7 +36,7 @@ def old(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answers(model: Path) -> np.ndarray:
+def answers(model: Path) -> NDArray[np.float32]:
     return bertie.load(model).logits(list(TEXTS))
 
 
@@ -71,6 +72,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(old: Path, tiny_run: Pa
     words, out = str(tiny_run / "checkpoint"), tmp_path / "out"
     with pytest.raises(UsageError, match="2 outputs"):
         import_model(old, out, QUIET, tokenizer=words, labels=("a", "b", "c"))
+    with pytest.raises(UsageError, match="reads at once"):
+        import_model(old, out, QUIET, tokenizer=words, max_tokens=65)
     with pytest.raises(BundleNotFound):
         import_model(tmp_path / "none", out, QUIET, tokenizer=words)
     copy = tmp_path / "copy"

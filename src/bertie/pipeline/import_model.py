@@ -17,9 +17,11 @@ from bertie.bundle.read import LARGEST_ARCHIVE
 from bertie.config import TrainSettings
 from bertie.data.examples import Examples
 from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, UsageError, need
+from bertie.scores import Kind
 from bertie.talk import Talk
 from bertie.tokens import TextLimits
 from bertie.train.base_models import resolve
+from bertie.train.limits import most_tokens
 from bertie.version import __version__
 
 WEIGHTS = ("*.safetensors", "pytorch_model.bin", "*.bin", "*.pt", "*.pth")
@@ -39,19 +41,21 @@ def import_model(
     try:
         from bertie.export.export import Plan, export  # noqa: PLC0415 - imports PyTorch
         from bertie.train import imported  # noqa: PLC0415
+        from bertie.train.torch_archive import read_weights  # noqa: PLC0415
     except ImportError as error:
         raise need("train", error) from error
     with _opened(source) as folder, disk.folder(out) as stage:
         weights = _weights(folder)
         talk.say(f"reading {weights.name}: weights alone, no code")
-        tensors = imported.read_weights(weights)
+        tensors = read_weights(weights)
         config = _config(folder, tensors, talk)
         names = _labels(config, labels, talk)
-        words = _tokenizer(folder, tokenizer, stage, talk)
+        words = _tokenizer(folder, tokenizer, talk)
         model = imported.build(config, names, tensors)
-        imported.save(model, words, max_tokens or int(config.get("max_position_embeddings", 512)), stage / "checkpoint")
-        kind = "multi-label" if config.get("problem_type") == "multi_label_classification" else "single-label"
-        limits = TextLimits(max_tokens or int(config.get("max_position_embeddings", 512)))
+        limits = _limits(config, max_tokens)
+        imported.save(model, words, limits.max_tokens, stage / "checkpoint")
+        several = config.get("problem_type") == "multi_label_classification"
+        kind: Kind = "multi-label" if several else "single-label"
         plan = Plan(
             labels=names,
             kind=kind,
@@ -63,7 +67,7 @@ def import_model(
         )
         talk.say("exporting, and comparing the exported model with the imported one")
         texts = Examples("probe", list(TEXTS), [()] * len(TEXTS), kind=kind, labelled=False)
-        manifest = export(stage / "checkpoint", stage / "bundle", plan, texts, lambda classifier: {})
+        manifest = export(stage / "checkpoint", stage / "bundle", plan, texts, lambda _: {})
     talk.warn("there are no labelled texts here: the quality is not known, and probabilities are not calibrated")
     return {"bundle": str(out / "bundle"), "checkpoint": str(out / "checkpoint"), "labels": names} | {
         "parity": manifest.parity
@@ -140,6 +144,13 @@ def _config(folder: Path, tensors: dict[str, Any], talk: Talk) -> dict[str, Any]
     }
 
 
+def _limits(config: dict[str, Any], max_tokens: int) -> TextLimits:
+    most = most_tokens(config)
+    if max_tokens > most:
+        raise UsageError(f"--max-tokens {max_tokens} is more than the model reads at once.", expected=f"at most {most}")
+    return TextLimits(max_tokens or most)
+
+
 def _labels(config: dict[str, Any], given: tuple[str, ...], talk: Talk) -> tuple[str, ...]:
     named = config.get("id2label") or {}
     count = len(named) or int(config.get("num_labels") or config.get("_num_labels") or 2)
@@ -153,7 +164,7 @@ def _labels(config: dict[str, Any], given: tuple[str, ...], talk: Talk) -> tuple
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
-def _tokenizer(folder: Path, given: str, stage: Path, talk: Talk) -> Path:
+def _tokenizer(folder: Path, given: str, talk: Talk) -> Path:
     """Return a folder with a tokenizer: the one given, the model's, or that of the base model `bert`."""
     if given:
         return Path(given) if Path(given).is_dir() else resolve(given).folder

@@ -12,9 +12,6 @@ from bertie import disk
 from bertie.errors import BundleUnusable
 from bertie.train.checkpoint import save_weights
 from bertie.train.model import SequenceClassifier, quiet
-from bertie.train.torch_archive import read_weights
-
-__all__ = ["build", "read_weights", "save"]
 
 
 def build(config: dict[str, Any], labels: tuple[str, ...], tensors: dict[str, Tensor]) -> SequenceClassifier:
