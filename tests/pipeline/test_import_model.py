@@ -13,12 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import bertie
+from bertie import load
 from bertie.bundle.probe import TEXTS
-from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, UsageError
+from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, OutputError, UsageError
 from bertie.pipeline.import_model import import_model
 from bertie.talk import Talk
 from bertie.train.checkpoint import load as load_checkpoint
+from tests.conftest import Bertie, last_json
 
 QUIET = Talk(quiet=True)
 
@@ -37,7 +38,7 @@ def old(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(model: Path) -> NDArray[np.float32]:
-    return bertie.load(model).logits(list(TEXTS))
+    return load(model).logits(list(TEXTS))
 
 
 def test_an_old_folder_and_its_archive(old: Path, tiny_run: Path, tmp_path: Path) -> None:
@@ -64,8 +65,26 @@ def test_a_traced_file(tiny_run: Path, tmp_path: Path) -> None:
     import_model(
         tmp_path / "old", tmp_path / "out", QUIET, tokenizer=str(tiny_run / "checkpoint"), labels=("bad", "good")
     )
-    assert bertie.load(tmp_path / "out").labels == ("bad", "good")
+    assert load(tmp_path / "out").labels == ("bad", "good")
     assert np.abs(answers(tmp_path / "out") - answers(tiny_run)).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_the_command_line_with_a_vocabulary(old: Path, tiny_run: Path, tmp_path: Path, bertie: Bertie) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(old, folder)
+    words = json.loads((tiny_run / "checkpoint" / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
+    done = bertie(
+        "import", folder, "--out", tmp_path / "out", "--labels", "delivery, praise", "--max-tokens", 32, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["labels"] == ["delivery", "praise"]
+    assert "not calibrated" in done.stderr
+    again = bertie("import", folder, "--out", tmp_path / "out")
+    assert again.returncode == OutputError.exit_code
+    asked = bertie("predict", tmp_path / "out", "where is my parcel", "--json")
+    assert last_json(asked.stdout)["label"] == "delivery"
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(old: Path, tiny_run: Path, tmp_path: Path) -> None:

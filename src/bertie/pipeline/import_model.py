@@ -28,7 +28,7 @@ WEIGHTS = ("*.safetensors", "pytorch_model.bin", "*.bin", "*.pt", "*.pth")
 """Files of weights, the best kind first."""
 
 HEAD = 64
-"""Width of an attention head in every BERT that was published, where no config.json says it."""
+"""Width of an attention head in all of Google's BERTs, taken where no config.json says it."""
 
 
 def import_model(
