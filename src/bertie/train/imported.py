@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertie import disk
 from bertie.errors import BundleUnusable
-from bertie.train.checkpoint import save_weights
+from bertie.train.checkpoint import save_with
 from bertie.train.model import SequenceClassifier, quiet
 
 
@@ -63,9 +62,4 @@ def save(model: SequenceClassifier, words: Path, max_tokens: int, path: Path) ->
             f"the tokenizer has {len(tokenizer)} words, and the model {model.classifier.config.vocab_size}.",
             hint="give the model's own with --tokenizer FOLDER",
         )
-    tokenizer.model_max_length = max_tokens
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    with disk.folder(path, replace=True) as stage:
-        save_weights(model, stage)
-        tokenizer.save_pretrained(stage)
+    save_with(model, tokenizer, max_tokens, path)
