@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from bertie.cli import bench, check, demo, deploy, distill, evaluate, export, optimize, predict, serve, train
+from bertie.cli import (
+    bench,
+    check,
+    demo,
+    deploy,
+    distill,
+    evaluate,
+    export,
+    import_model,
+    optimize,
+    predict,
+    serve,
+    train,
+)
 from bertie.errors import BertieError
 from bertie.version import __version__
 
@@ -25,6 +38,7 @@ app.command("train")(train.train)
 app.command("distill")(distill.distill)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("import")(import_model.import_model)
 app.command("optimize")(optimize.optimize)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)

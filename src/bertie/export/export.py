@@ -50,7 +50,8 @@ def export(
     """Write the bundle of a checkpoint to `out`, in the place of an older one.
 
     `valid` are the texts on which the exported model must agree with the trained one, and which fit the temperature
-    and the thresholds. `measure` returns the quality of the finished classifier. Raises ExportError, ParityError.
+    and the thresholds where they have labels. `measure` returns the quality of the finished classifier. Raises
+    ExportError, ParityError.
     """
     model = load_checkpoint(checkpoint)
     with disk.folder(out, replace=True) as stage:
@@ -66,7 +67,7 @@ def export(
         parity = compare(trained, logits, raw.decision)
         require(parity, plan.tolerance)
 
-        decision = calibrate(logits, valid.targets(plan.labels), raw.decision)
+        decision = calibrate(logits, valid.targets(plan.labels), raw.decision) if valid.labelled else raw.decision
         classifier = Classifier(encoder, engine, decision, pairs=plan.pairs)
         fields = {
             "task": plan.kind,

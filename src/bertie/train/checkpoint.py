@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,11 @@ def save(model: SequenceClassifier, base: Base, max_tokens: int, path: Path) -> 
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
     tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    save_with(model, tokenizer, max_tokens, path)
+
+
+def save_with(model: SequenceClassifier, tokenizer: Any, max_tokens: int, path: Path) -> None:
+    """Write the model as `save` does, with a tokenizer of transformers. Raises OutputError."""
     tokenizer.model_max_length = max_tokens
     # Some bases carry truncation and padding in tokenizer.json; left there, they would cut texts behind our back.
     tokenizer.backend_tokenizer.no_truncation()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bertie.config import TrainSettings
 from bertie.errors import UsageError
 from bertie.tokens import TextEncoder, TextLimits
@@ -10,10 +12,7 @@ from bertie.train.base_models import Base
 
 def text_limits(base: Base, settings: TrainSettings) -> TextLimits:
     """Return how much of a text this encoder is to see. Raises UsageError where more is asked than it can."""
-    config = base.config
-    positions = int(config.get("max_position_embeddings", 512))
-    if "roberta" in config.get("model_type", "") or config.get("model_type") == "camembert":
-        positions -= int(config.get("pad_token_id", 1)) + 1  # these count positions from after the padding's number
+    positions = most_tokens(base.config)
     if settings.max_tokens > positions:
         raise UsageError(
             f"--max-tokens {settings.max_tokens} is more than {base.name} can read at once.",
@@ -26,6 +25,14 @@ def text_limits(base: Base, settings: TrainSettings) -> TextLimits:
         overlap=settings.overlap if settings.long == "windows" else 0,
         max_windows=settings.max_windows,
     )
+
+
+def most_tokens(config: dict[str, Any]) -> int:
+    """Return how many tokens a model with this `config.json` can read at once."""
+    positions = int(config.get("max_position_embeddings", 512))
+    if "roberta" in config.get("model_type", "") or config.get("model_type") == "camembert":
+        positions -= int(config.get("pad_token_id", 1)) + 1  # these count positions from after the padding's number
+    return positions
 
 
 def text_encoder(base: Base, limits: TextLimits) -> TextEncoder:

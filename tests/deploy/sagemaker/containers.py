@@ -38,8 +38,7 @@ def container(toolkit: str, base: Path, **environment: str) -> Iterator[str]:
     (base / "site").mkdir(parents=True)
     (base / "tmp").mkdir()
     (base / "site" / "sitecustomize.py").write_text(SHIM if toolkit == "huggingface" else "")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = _free_port()
     known = {name: value for name, value in os.environ.items() if not name.startswith(("SAGEMAKER", "PYTHON"))}
     known |= {
         "PATH": f"{python.parent}:{os.environ['PATH']}",
@@ -70,6 +69,14 @@ def container(toolkit: str, base: Path, **environment: str) -> Iterator[str]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _free_port() -> int:
+    """Return a port below 32768: multi-model-server takes larger numbers for invalid ones."""
+    for port in range(20000 + os.getpid() % 10000, 32768):
+        with suppress(OSError), socket.create_server(("0.0.0.0", port)):  # noqa: S104 - where the server listens
+            return port
+    raise OSError("no port is free")
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -31,13 +32,10 @@ from bertie.serve.wire.exchange import JSON, Found, Limits, Reply, write_error
 from bertie.serve.wire.invocations import read
 from bertie.tokens import Text, TextEncoder, TextLimits, by_length, pooled
 
-try:
-    from sagemaker_inference import content_types
-except ImportError:  # where the artifact is tried before it is uploaded
-    pass
-else:
-    # The toolkits decode bodies of these types before they call us, and fail with a traceback where one is not UTF-8.
-    content_types.UTF8_TYPES.clear()
+# The toolkits decode bodies of these types before they call us, and one that is not UTF-8 ends in their own words.
+for _toolkit in ("sagemaker_inference", "sagemaker_huggingface_inference_toolkit"):
+    if _types := sys.modules.get(f"{_toolkit}.content_types"):
+        _types.UTF8_TYPES = []  # type: ignore[attr-defined]  # theirs
 
 CELLS = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one model call: more does not run faster, and takes memory."""

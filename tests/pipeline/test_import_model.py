@@ -1,0 +1,116 @@
+"""What AWS's old sample left in model.tar.gz becomes a bundle that answers as the old model did."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bertie import load
+from bertie.bundle.probe import TEXTS
+from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, OutputError, UsageError
+from bertie.pipeline.import_model import import_model
+from bertie.talk import Talk
+from bertie.train.checkpoint import load as load_checkpoint
+from tests.conftest import Bertie, last_json
+
+QUIET = Talk(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def old(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the sample's training script wrote it: a pickle of weights, no names of labels, no vocabulary."""
+    folder = tmp_path_factory.mktemp("old")
+    model = load_checkpoint(tiny_run / "checkpoint").classifier
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    config = json.loads((tiny_run / "checkpoint" / "config.json").read_text())
+    for name in ("id2label", "label2id", "dtype", "transformers_version"):
+        config.pop(name, None)
+    (folder / "config.json").write_text(json.dumps(config | {"num_labels": 2}))
+    return folder
+
+
+def answers(model: Path) -> NDArray[np.float32]:
+    return load(model).logits(list(TEXTS))
+
+
+def test_an_old_folder_and_its_archive(old: Path, tiny_run: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        for path in old.iterdir():
+            tar.add(path, path.name)
+    expected = answers(tiny_run)
+    for source in (old, tmp_path / "model.tar.gz"):
+        out = tmp_path / f"out-{source.name}"
+        result = import_model(source, out, QUIET, tokenizer=str(tiny_run / "checkpoint"))
+        assert result["labels"] == ("LABEL_0", "LABEL_1")
+        assert result["parity"]["max_difference"] < 1e-4
+        assert np.abs(answers(out) - expected).max() < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_file(tiny_run: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(tiny_run / "checkpoint").classifier
+    model.config.return_dict = False
+    ones = torch.ones((1, 8), dtype=torch.int64)
+    (tmp_path / "old").mkdir()
+    torch.jit.save(torch.jit.trace(model, (ones, ones), strict=False), tmp_path / "old" / "traced_bert.pt")
+    shutil.copy(tiny_run / "checkpoint" / "config.json", tmp_path / "old")
+    import_model(
+        tmp_path / "old", tmp_path / "out", QUIET, tokenizer=str(tiny_run / "checkpoint"), labels=("bad", "good")
+    )
+    assert load(tmp_path / "out").labels == ("bad", "good")
+    assert np.abs(answers(tmp_path / "out") - answers(tiny_run)).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_the_command_line_with_a_vocabulary(old: Path, tiny_run: Path, tmp_path: Path, bertie: Bertie) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(old, folder)
+    words = json.loads((tiny_run / "checkpoint" / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
+    done = bertie(
+        "import", folder, "--out", tmp_path / "out", "--labels", "delivery, praise", "--max-tokens", 32, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["labels"] == ["delivery", "praise"]
+    assert "not calibrated" in done.stderr
+    again = bertie("import", folder, "--out", tmp_path / "out")
+    assert again.returncode == OutputError.exit_code
+    asked = bertie("predict", tmp_path / "out", "where is my parcel", "--json")
+    assert last_json(asked.stdout)["label"] == "delivery"
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(old: Path, tiny_run: Path, tmp_path: Path) -> None:
+    words, out = str(tiny_run / "checkpoint"), tmp_path / "out"
+    with pytest.raises(UsageError, match="2 outputs"):
+        import_model(old, out, QUIET, tokenizer=words, labels=("a", "b", "c"))
+    with pytest.raises(UsageError, match="reads at once"):
+        import_model(old, out, QUIET, tokenizer=words, max_tokens=65)
+    with pytest.raises(BundleNotFound):
+        import_model(tmp_path / "none", out, QUIET, tokenizer=words)
+    copy = tmp_path / "copy"
+    shutil.copytree(old, copy)
+    tensors = torch.load(copy / "pytorch_model.bin", weights_only=True)
+    tensors.pop("classifier.bias")
+    torch.save(tensors, copy / "pytorch_model.bin")
+    with pytest.raises(BundleUnusable, match=r"1 are missing.*classifier\.bias"):
+        import_model(copy, out, QUIET, tokenizer=words)
+    assert not out.exists()
+
+
+def test_an_archive_that_writes_elsewhere_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo("../outside.txt")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"hi"))
+    with pytest.raises(BundleDamaged, match="cannot be unpacked"):
+        import_model(archive, tmp_path / "out", QUIET)
+    assert not list(tmp_path.rglob("outside.txt"))
