@@ -20,7 +20,18 @@ from torch import equal
 from tests.conftest import Bertie, make_rows, write_csv
 
 PASSES, IN_PASS = 40, 10
-FLAGS = ("--max-passes", PASSES, "--patience", PASSES, "--precision", "fp32", "--checkpoint-updates", "7")
+FLAGS = (
+    "--batch-size",
+    "32",
+    "--max-passes",
+    PASSES,
+    "--patience",
+    PASSES,
+    "--precision",
+    "fp32",
+    "--checkpoint-updates",
+    "7",
+)
 
 
 @pytest.fixture(scope="module")
