@@ -60,7 +60,7 @@ def test_a_traced_file(tiny_run: Path, tmp_path: Path) -> None:
     model.config.return_dict = False
     ones = torch.ones((1, 8), dtype=torch.int64)
     (tmp_path / "old").mkdir()
-    torch.jit.save(torch.jit.trace(model, (ones, ones), strict=False), tmp_path / "old" / "traced_bert.pt")
+    torch.jit.save(torch.jit.trace(model, (ones, ones), strict=False), tmp_path / "old" / "traced_bert.pt")  # type: ignore[no-untyped-call]  # torch's
     shutil.copy(tiny_run / "checkpoint" / "config.json", tmp_path / "old")
     import_model(
         tmp_path / "old", tmp_path / "out", QUIET, tokenizer=str(tiny_run / "checkpoint"), labels=("bad", "good")
