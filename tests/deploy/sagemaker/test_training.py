@@ -17,7 +17,7 @@ from bertie.deploy.sagemaker.following import LOG_GROUP, savings
 from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.state import Clock
 from bertie.deploy.sagemaker.training import Wanted, follow_job, train_on_sagemaker
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.errors import (
     AccessDenied,
     BertieError,
@@ -77,14 +77,14 @@ def passing(status: str, *secondary: str, **more: Any) -> dict[str, Any]:
 
 def wanted(data: Path | str, base: Path, **given: Any) -> Wanted:
     aws = {name: given.pop(name) for name in [*given] if name in AwsSettings.model_fields}
-    job = {name: given.pop(name) for name in [*given] if name in JobSettings.model_fields}
+    job = {name: given.pop(name) for name in [*given] if name in TrainingJobSettings.model_fields}
     learning = {name: given.pop(name) for name in [*given] if name in TrainSettings.model_fields}
     return Wanted(
         str(data),
         None,
         None,
         AwsSettings(**{"role": ROLE} | aws),
-        JobSettings(**{"instance_type": "ml.m5.xlarge", "name": "intents"} | job),
+        TrainingJobSettings(**{"instance_type": "ml.m5.xlarge", "name": "intents"} | job),
         DataSettings(),
         SplitSettings(seed=3),
         TrainSettings(**{"base": str(base), "max_passes": 2, "freeze_embeddings": False} | learning),

@@ -23,7 +23,7 @@ from bertie.deploy.sagemaker.images import PYTORCH, training_image_uri
 from bertie.deploy.sagemaker.source_folder import write_source_folder
 from bertie.deploy.sagemaker.state import Clock
 from bertie.deploy.sagemaker.training_request import CODE, Plan, hyperparameters, job_name, machine
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.disk import refuse_filled
 from bertie.pipeline.load_data import load_splits
 from bertie.talk import Talk
@@ -38,7 +38,7 @@ class Wanted:
     valid: str | None
     test: str | None
     aws: AwsSettings
-    job: JobSettings
+    job: TrainingJobSettings
     data_settings: DataSettings
     split: SplitSettings
     train: TrainSettings

@@ -16,7 +16,7 @@ from bertie.deploy.aws.tags import tags
 from bertie.deploy.container.metrics import definitions
 from bertie.deploy.sagemaker.images import PYTORCH
 from bertie.deploy.sagemaker.source_folder import START
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.errors import UsageError
 
 CHECKPOINTS = "/opt/ml/checkpoints"
@@ -42,7 +42,7 @@ class Plan:
     checkpoints: str
     hyperparameters: Mapping[str, str]
     aws: AwsSettings
-    settings: JobSettings
+    settings: TrainingJobSettings
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of CreateTrainingJob."""
@@ -102,7 +102,7 @@ def _channel(name: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def machine(settings: JobSettings, aws: AwsSettings) -> Instance:
+def machine(settings: TrainingJobSettings, aws: AwsSettings) -> Instance:
     """Return the instance type, and see that everything goes together. Raises UsageError that says what does not."""
     if settings.instance_type is None:
         raise UsageError("no instance type is given.", expected="--instance-type ml.FAMILY.SIZE, such as ml.g5.xlarge")
