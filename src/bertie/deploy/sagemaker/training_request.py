@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,12 +136,19 @@ def hyperparameters(data: DataSettings, split: SplitSettings, train: TrainSettin
             value = getattr(table, name)
             if value != field.default and name not in THE_PLATFORMS:
                 found[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    if Path(train.base).is_dir():
+    if is_folder(train.base):
         found.pop("base")  # it travels as a channel
     for name, value in found.items():
         if len(value) > LONGEST_VALUE:
             raise UsageError(f"{name} has {len(value)} characters.", expected=f"at most {LONGEST_VALUE} on SageMaker")
     return found
+
+
+def is_folder(base: str) -> bool:
+    """Tell whether a base is a folder here; a name that no file can have is none."""
+    with suppress(OSError):
+        return Path(base).is_dir()
+    return False
 
 
 def job_name(name: str, now: datetime | None = None) -> str:
