@@ -18,7 +18,7 @@ from bertie.errors import UsageError, nearest
 
 FILE = "bertie.toml"
 
-ELSEWHERE = frozenset({"aws", "container", "docker", "hosting", "kubernetes", "transform"})
+ELSEWHERE = frozenset({"aws", "container", "docker", "hosting", "kubernetes", "trainingjob", "transform"})
 """Tables that stand beside what they are for, not in config.py, so that they may not have been imported."""
 
 

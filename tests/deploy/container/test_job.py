@@ -15,7 +15,7 @@ import bertie
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.training import Wanted, follow_job, train_on_sagemaker
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.talk import Talk
 from tests.deploy.aws.cloud import ROLE, Cloud
 from tests.deploy.container.instance import Instance, python_with
@@ -24,7 +24,9 @@ from tests.hosts import Host, hosts
 
 def start(cloud: Cloud, data: Path, base: Path, **learning: Any) -> dict[str, Any]:
     settings = TrainSettings(base=str(base), precision="fp32", freeze_embeddings=False, **learning)
-    job = JobSettings(instance_type="ml.m5.xlarge", wait=False, environment="BERTIE_TRAIN_CHECKPOINT_MINUTES=0.5")
+    job = TrainingJobSettings(
+        instance_type="ml.m5.xlarge", wait=False, environment="BERTIE_TRAIN_CHECKPOINT_MINUTES=0.5"
+    )
     wanted = Wanted(str(data), None, None, AwsSettings(role=ROLE), job, DataSettings(), SplitSettings(), settings)
     train_on_sagemaker(wanted, Talk(quiet=True))
     return next(arguments for operation, arguments in cloud.calls() if operation == "CreateTrainingJob")

@@ -17,7 +17,7 @@ from bertie.deploy.sagemaker.following import LOG_GROUP, savings
 from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.state import Clock
 from bertie.deploy.sagemaker.training import Wanted, follow_job, train_on_sagemaker
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.errors import (
     AccessDenied,
     BertieError,
@@ -77,14 +77,14 @@ def passing(status: str, *secondary: str, **more: Any) -> dict[str, Any]:
 
 def wanted(data: Path | str, base: Path, **given: Any) -> Wanted:
     aws = {name: given.pop(name) for name in [*given] if name in AwsSettings.model_fields}
-    job = {name: given.pop(name) for name in [*given] if name in JobSettings.model_fields}
+    job = {name: given.pop(name) for name in [*given] if name in TrainingJobSettings.model_fields}
     learning = {name: given.pop(name) for name in [*given] if name in TrainSettings.model_fields}
     return Wanted(
         str(data),
         None,
         None,
         AwsSettings(**{"role": ROLE} | aws),
-        JobSettings(**{"instance_type": "ml.m5.xlarge", "name": "intents"} | job),
+        TrainingJobSettings(**{"instance_type": "ml.m5.xlarge", "name": "intents"} | job),
         DataSettings(),
         SplitSettings(seed=3),
         TrainSettings(**{"base": str(base), "max_passes": 2, "freeze_embeddings": False} | learning),
@@ -96,7 +96,9 @@ def job_of(cloud: Cloud) -> dict[str, Any]:
     return next(arguments for operation, arguments in cloud.calls() if operation == "CreateTrainingJob")
 
 
-def platform(cloud: Cloud, bundle: Path, *lines: str, folder: Path, extra: Path | None = None) -> Clock:
+def platform(
+    cloud: Cloud, bundle: Path, *lines: str, folder: Path, extra: Path | None = None, report: bool = True
+) -> Clock:
     """A clock in whose time the platform works: the job writes its log and leaves model and report."""
     done: list[bool] = []
 
@@ -117,12 +119,12 @@ def platform(cloud: Cloud, bundle: Path, *lines: str, folder: Path, extra: Path 
                 archive.add(path, path.name)
             if extra is not None:
                 archive.add(extra, "link")
-        report = folder / "report.html"
-        report.write_text("<html>")
+        page = folder / "report.html"
+        page.write_text("<html>")
         with tarfile.open(folder / "output.tar.gz", "w:gz") as archive:
-            archive.add(report, "report.html")
-            archive.add(report, "bundle/manifest.json")
-        for archive_name in ("model.tar.gz", "output.tar.gz"):
+            archive.add(page, "report.html")
+            archive.add(page, "bundle/manifest.json")
+        for archive_name in ("model.tar.gz", "output.tar.gz")[: 1 + report]:
             key = f"bertie/intents/{name}/output/{archive_name}"
             cloud.client("s3").upload_file(str(folder / archive_name), BUCKET, key)
 
@@ -442,6 +444,24 @@ def test_a_model_with_a_link_in_it_is_not_unpacked(
     with pytest.raises((DeployError, BundleDamaged), match="neither a file nor a folder"):
         train_on_sagemaker(wanted(tiny_data, tiny_base, out=tmp_path / "out"), Heard(), clock)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_that_left_no_model_or_no_report_says_so(
+    cloud: Cloud, tiny_base: Path, tiny_data: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    ended = passing("Completed", "Completed")
+    cloud.states(training=[ended | {"ModelArtifacts": {"S3ModelArtifacts": ""}}])
+    started = train_on_sagemaker(wanted(tiny_data, tiny_base, wait=False), Heard())
+    with pytest.raises(DeployError, match="has left no model"):
+        follow_job(started["job"], AwsSettings(), tmp_path / "out", Heard())
+    assert not (tmp_path / "out").exists()
+
+    cloud.reset()
+    cloud.states(training=[passing("InProgress", "Training"), ended])
+    clock, talk = platform(cloud, tiny_bundle, folder=tmp_path, report=False), Heard()
+    train_on_sagemaker(wanted(tiny_data, tiny_base, out=tmp_path / "out"), talk, clock)
+    assert "warning: the job has left no report" in talk.lines
+    assert bertie.load(tmp_path / "out").labels == ("delivery", "praise")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from bertie.cli.deploy.dry_run import print_requests
 from bertie.cli.options import Json, Quiet, line, put, talk, with_settings
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the fetched model, which is made; the job's name.", metavar="DIR")
@@ -24,7 +24,7 @@ Wheel = Annotated[
 @with_settings
 def train(
     aws: AwsSettings,
-    job: JobSettings,
+    job: TrainingJobSettings,
     data_settings: DataSettings,
     split_settings: SplitSettings,
     settings: TrainSettings,

@@ -22,8 +22,8 @@ from bertie.deploy.sagemaker.following import Job, fetch, follow, follow_command
 from bertie.deploy.sagemaker.images import PYTORCH, training_image_uri
 from bertie.deploy.sagemaker.source_folder import write_source_folder
 from bertie.deploy.sagemaker.state import Clock
-from bertie.deploy.sagemaker.training_request import CODE, Plan, hyperparameters, job_name, machine
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_request import CODE, Plan, hyperparameters, is_folder, job_name, machine
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.disk import refuse_filled
 from bertie.pipeline.load_data import load_splits
 from bertie.talk import Talk
@@ -38,7 +38,7 @@ class Wanted:
     valid: str | None
     test: str | None
     aws: AwsSettings
-    job: JobSettings
+    job: TrainingJobSettings
     data_settings: DataSettings
     split: SplitSettings
     train: TrainSettings
@@ -50,7 +50,7 @@ class Wanted:
     def files(self) -> dict[str, str]:
         """What the channels hold, by their names."""
         named = {"train": self.data, "valid": self.valid, "test": self.test}
-        if Path(self.train.base).is_dir():
+        if is_folder(self.train.base):
             named["base"] = self.train.base
         return {name: value for name, value in named.items() if value is not None}
 
@@ -132,7 +132,7 @@ def check(wanted: Wanted, talk: Talk) -> None:
     """
     if wanted.train.checkpoints:
         split_uri(wanted.train.checkpoints)
-    if Path(wanted.train.base).is_dir():
+    if is_folder(wanted.train.base):
         resolve(wanted.train.base)
     remote = [at for name, at in wanted.files.items() if "://" in at and name != "base"]
     if remote:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from bertie.deploy.aws.tags import tags
 from bertie.deploy.container.metrics import definitions
 from bertie.deploy.sagemaker.images import PYTORCH
 from bertie.deploy.sagemaker.source_folder import START
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.errors import UsageError
 
 CHECKPOINTS = "/opt/ml/checkpoints"
@@ -42,7 +43,7 @@ class Plan:
     checkpoints: str
     hyperparameters: Mapping[str, str]
     aws: AwsSettings
-    settings: JobSettings
+    settings: TrainingJobSettings
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of CreateTrainingJob."""
@@ -102,7 +103,7 @@ def _channel(name: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def machine(settings: JobSettings, aws: AwsSettings) -> Instance:
+def machine(settings: TrainingJobSettings, aws: AwsSettings) -> Instance:
     """Return the instance type, and see that everything goes together. Raises UsageError that says what does not."""
     if settings.instance_type is None:
         raise UsageError("no instance type is given.", expected="--instance-type ml.FAMILY.SIZE, such as ml.g5.xlarge")
@@ -135,12 +136,19 @@ def hyperparameters(data: DataSettings, split: SplitSettings, train: TrainSettin
             value = getattr(table, name)
             if value != field.default and name not in THE_PLATFORMS:
                 found[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    if Path(train.base).is_dir():
+    if is_folder(train.base):
         found.pop("base")  # it travels as a channel
     for name, value in found.items():
         if len(value) > LONGEST_VALUE:
             raise UsageError(f"{name} has {len(value)} characters.", expected=f"at most {LONGEST_VALUE} on SageMaker")
     return found
+
+
+def is_folder(base: str) -> bool:
+    """Tell whether a base is a folder here; a name that no file can have is none."""
+    with suppress(OSError):
+        return Path(base).is_dir()
+    return False
 
 
 def job_name(name: str, now: datetime | None = None) -> str:

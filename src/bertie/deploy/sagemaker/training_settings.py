@@ -14,7 +14,7 @@ MOST_NAME = 40
 """Characters of a name; SageMaker takes 63, and each job's name ends in its time."""
 
 
-class JobSettings(Settings):
+class TrainingJobSettings(Settings):
     """The machines of a training job and what it may cost."""
 
     command: ClassVar[str] = "deploy sagemaker-train"
