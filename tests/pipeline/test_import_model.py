@@ -41,6 +41,7 @@ def answers(model: Path) -> NDArray[np.float32]:
     return load(model).logits(list(TEXTS))
 
 
+@pytest.mark.slow
 def test_an_old_folder_and_its_archive(old: Path, tiny_run: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
         for path in old.iterdir():
@@ -54,7 +55,8 @@ def test_an_old_folder_and_its_archive(old: Path, tiny_run: Path, tmp_path: Path
         assert np.abs(answers(out) - expected).max() < 1e-4
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_a_traced_file(tiny_run: Path, tmp_path: Path) -> None:
     model = load_checkpoint(tiny_run / "checkpoint").classifier
     model.config.return_dict = False
