@@ -26,7 +26,7 @@ from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
 from bertie.deploy.sagemaker.status import status
-from bertie.deploy.sagemaker.training_settings import JobSettings
+from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.errors import UsageError, nearest
 from bertie.scores import Prediction
 from bertie.settings import Settings
@@ -124,7 +124,7 @@ def train(
     """
     from bertie.deploy.sagemaker.training import Wanted, train_on_sagemaker  # noqa: PLC0415 - needs what trains
 
-    tables = _tables(settings, AwsSettings, JobSettings, DataSettings, SplitSettings, TrainSettings)
+    tables = _tables(settings, AwsSettings, TrainingJobSettings, DataSettings, SplitSettings, TrainSettings)
     aws, job, data_settings, split, training = tables
     wanted = Wanted(
         str(data),
