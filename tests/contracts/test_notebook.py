@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import zipfile
@@ -14,6 +15,13 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from bertie.deploy.sagemaker.trial import Trial
+from bertie.errors import DeployError
+from tests.deploy.aws.cloud import REGION, ROLE, Cloud
+from tests.deploy.conftest import cloud, moto
+
+__all__ = ["cloud", "moto"]
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "walkthrough.ipynb"
 SECONDS = 600
@@ -242,3 +250,42 @@ def test_it_runs_from_top_to_bottom(
     assert "server stopped: True" in said(notebook, "clean-up")
     assert processes_in(tmp_path) == []
     assert (tmp_path / "walkthrough" / "run" / "report.html").is_file()
+
+
+def deploy_cell(run: Path) -> dict[str, Any]:
+    """Run the cell that deploys as a reader does who wants it and has credentials; return what it knows then."""
+    from bertie import sagemaker
+
+    shown: list[Any] = []
+    known: dict[str, Any] = {
+        "sagemaker": sagemaker,
+        "RUN": run,
+        "DEPLOY": True,
+        "REGION": REGION,
+        "ACCOUNT": {"role": ROLE, "region": REGION},
+        "EXAMPLES": ["where is my parcel"],
+        "table": lambda _, *rows: shown.extend(rows),
+        "shown": shown,
+    }
+    cell = next(cell for cell in read().cells if cell.id == "sagemaker-deploy")
+    exec(compile(cell.source, cell.id, "exec"), known)  # noqa: S102 - our own notebook
+    return known
+
+
+@pytest.mark.slow
+def test_with_credentials_and_the_word_it_deploys_and_nothing_is_left(cloud: Cloud, tiny_run: Path) -> None:
+    answer = {"label": "delivery", "score": 0.9, "scores": {"delivery": 0.9, "praise": 0.1}}
+    label = Trial.of(tiny_run).label
+    cloud.answers(json.dumps([{**answer, "label": label}]), json.dumps([answer]))
+    assert deploy_cell(tiny_run)["shown"] == [("where is my parcel", "delivery", 0.9)]
+    assert "CreateEndpoint" in cloud.operations()
+    assert cloud.nothing_left()
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_fails_is_removed_too(cloud: Cloud, tiny_run: Path) -> None:
+    cloud.states(endpoint=[{"EndpointStatus": "Failed", "FailureReason": "no machines"}])
+    with pytest.raises(DeployError, match="no machines"):
+        deploy_cell(tiny_run)
+    assert "CreateEndpoint" in cloud.operations()
+    assert cloud.nothing_left()
