@@ -38,7 +38,7 @@ def demo(folder: Path, talk: Talk, *, overwrite: bool = False) -> dict[str, Any]
     run = folder / "run"
     talk.say(f"2. train: bertie train {files[0]} --valid {files[1]} --test {files[2]} --out {run}")
     request = Request(files[0], run, files[1], files[2], overwrite=overwrite)
-    result = train_run(request, DataSettings(), SplitSettings(), TrainSettings(), talk)
+    result = train_run(request, DataSettings(), SplitSettings(), TrainSettings.load(), talk)
 
     talk.say(f"3. serve: bertie serve {run} --port 0")
     with serving(run) as address:
