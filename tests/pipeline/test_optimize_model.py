@@ -17,7 +17,7 @@ from bertie.errors import DataError, OutputError, UsageError
 from bertie.optimize.candidate import Source
 from bertie.optimize.onnx_int8_dynamic import OnnxInt8Dynamic
 from bertie.pipeline import optimize_model as module
-from bertie.pipeline.optimize_model import Request, optimize_model
+from bertie.pipeline.optimize_model import Request, _not_needed, optimize_model
 from bertie.talk import Talk
 from tests.conftest import Bertie, last_json
 
@@ -203,3 +203,18 @@ def test_the_command_prints_the_table(tiny_run: Path, tmp_path: Path, bertie: Be
     shown = bertie("optimize", tiny_run, "--out", tmp_path / "other", *flags)
     assert "* chosen for size" in shown.stdout
     assert "next: bertie serve" in shown.stdout
+
+
+def test_what_would_only_be_slower_is_not_tried() -> None:
+    def row(name: str, texts_per_s: float, *, accepted: bool) -> dict[str, Any]:
+        return {"name": name, "accepted": accepted, "skipped": False, "texts_per_s": texts_per_s}
+
+    trained = row("onnx-fp32", 100, accepted=True)
+    slower, faster = row("openvino-int8", 90, accepted=False), row("openvino-int8", 110, accepted=False)
+    assert "no better here than onnx-fp32" in _not_needed("openvino-int8", [trained, slower], "throughput")
+    assert _not_needed("openvino-int8", [trained, faster], "throughput") == ""
+    kept = row("openvino-int8", 110, accepted=True)
+    assert "breaks the contract" in _not_needed("openvino-int8", [trained, kept], "throughput")
+    assert "breaks the contract" in _not_needed("openvino-int8", [trained], "throughput")
+    unbuilt = {"name": "openvino-int8", "accepted": False, "skipped": False}
+    assert _not_needed("openvino-int8", [trained, unbuilt], "throughput") == ""

@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import equal
 
+from bertie.config import TrainSettings
 from tests.conftest import Bertie, make_rows, write_csv
 
 PASSES, IN_PASS = 40, 10
@@ -177,7 +178,41 @@ def test_a_worker_that_the_system_kills_is_started_again_with_fewer_tokens_at_on
     assert code == 0, errors
     assert "training was killed, most often because memory ran out; starting again" in errors
     assert "going on after update" in errors
-    assert json.loads((run / "training.json").read_text())["updates"] == PASSES * IN_PASS
+    facts = json.loads((run / "training.json").read_text())
+    assert facts["updates"] == PASSES * IN_PASS
+    assert facts["batch_tokens"] == TrainSettings().batch_tokens // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["data.json", "training.json"])
+def test_sigterm_before_and_after_the_updates(
+    moment: str, command: list[str], quiet_day: Path, bertie: Bertie, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with started(*command, "--out", run) as process:
+        wait_for(process, (run / moment).is_file)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "asked to end (SIGTERM)" in errors
+    assert "Traceback" not in errors
+    assert not (run / "report.html").exists()
+    resumed = bertie("train", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (run / "report.html").is_file()
+    assert_same(run, quiet_day)
+
+
+@pytest.mark.slow
+def test_a_place_for_checkpoints_that_nothing_answers_leaves_no_run(
+    command: list[str], bertie: Bertie, tmp_path: Path
+) -> None:
+    for place, code in (("ftp://127.0.0.1:1/x", 7), ("nothing://x", 2)):
+        done = bertie("train", *command, "--out", tmp_path / "run", "--checkpoints", place)
+        assert done.returncode == code, done.stderr
+        assert f"checkpoints cannot be kept at {place}" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from bertie.config import TrainSettings
 from bertie.data.examples import from_lists
-from bertie.errors import UsageError
+from bertie.errors import OutputError, UsageError
 from bertie.talk import Talk
 from bertie.train.base_models import resolve
-from bertie.train.checkpoints import Checkpoint
+from bertie.train.checkpoints import Checkpoint, Checkpoints
 from bertie.train.cluster import Cluster
 from bertie.train.job import MANY_ROWS, Job
 from bertie.train.keeper import Keeper, Standing
@@ -90,10 +94,114 @@ def test_it_is_due_by_number_and_by_clock(tiny_base: Path, tmp_path: Path, monke
     numbered = Keeper(job(tiny_base, tmp_path, checkpoint_updates=4, checkpoint_minutes=0), quiet, alone, CPU)
     timed = Keeper(job(tiny_base, tmp_path, checkpoint_minutes=2), quiet, alone, CPU)
     assert [numbered.due(update) for update in (1, 4, 5, 8)] == [False, True, False, True]
-    assert not timed.due(4)
+    assert not timed.late()
     now[0] += 121
-    assert timed.due(5)
-    assert not numbered.due(5)
+    assert timed.late()
+    assert not timed.due(5)
+    assert not numbered.late()
+
+
+class Forgetful(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store that stops answering what is in `broken`."""
+
+    protocol = "forgetful"
+    broken: ClassVar[set[str]] = set()
+
+    def _answer(self, what: str) -> None:
+        if what in self.broken:
+            raise ConnectionResetError(f"the store does not answer ({what})")
+
+    def ls(self, path: str, detail: bool = True, **more: Any) -> Any:
+        self._answer("ls")
+        return super().ls(path, detail, **more)
+
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
+        self._answer("rm")
+        super().rm(path, recursive, maxdepth)
+
+    def exists(self, path: str, **more: Any) -> bool:
+        self._answer("exists")
+        return bool(super().exists(path, **more))
+
+    def put_file(self, lpath: str, rpath: str, **more: Any) -> None:
+        self._answer("put")
+        super().put_file(lpath, rpath, **more)
+
+    def get_file(self, rpath: str, lpath: str, **more: Any) -> None:
+        self._answer("get")
+        super().get_file(rpath, lpath, **more)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[set[str]]:
+    fsspec.register_implementation("forgetful", Forgetful, clobber=True)
+    yield Forgetful.broken
+    Forgetful.broken.clear()
+    Forgetful.store.clear()
+
+
+class Heard(Talk):
+    """Remembers its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.words: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.words.append(message)
+
+
+def test_a_store_that_does_not_answer_costs_a_warning_and_no_training(
+    tiny_base: Path, tmp_path: Path, forgetful: set[str]
+) -> None:
+    mine = job(tiny_base, tmp_path, checkpoints="forgetful://bucket/run", keep=1)
+    heard = Heard()
+    keeper = Keeper(mine, heard, Cluster.alone(), CPU)
+    weights = Weights(build(mine.base, mine.labels, "single-label"), torch.float32, weight_decay=0.0)
+
+    def kept(update: int, *broken: str, must: bool = False) -> list[str]:
+        heard.words.clear()
+        forgetful.clear()
+        forgetful.update(broken)
+        keeper.keep(Standing(update, precision="fp32"), weights, None, must=must)
+        return list(heard.words)
+
+    assert kept(1) == []
+    assert "no checkpoint after update 2: cannot write" in kept(2, "put")[0]
+    assert "no checkpoint after update 3: " in kept(3, "exists")[0]
+    # The new one is written; only the old ones could not be removed.
+    assert kept(4, "rm", must=True) == [heard.words[0]]
+    assert "older checkpoints stay for now" in heard.words[0]
+    assert "older checkpoints stay for now" in kept(5, "ls")[0]
+    with pytest.raises(OutputError, match="cannot write the checkpoint"):
+        kept(6, "put", must=True)
+    forgetful.clear()
+    found = keeper.find()
+    assert found is not None
+    assert found.update == 5
+    for broken, said in (("get", "cannot read"), ("ls", "cannot list")):
+        forgetful.add(broken)
+        with pytest.raises(OutputError, match=said):  # not the beginning, nor an older one
+            keeper.find()
+        forgetful.clear()
+    heard.words.clear()
+    forgetful.add("rm")
+    keeper.clear()
+    assert "stay: cannot remove" in heard.words[0]
+    assert kept(7) == []
+    assert len(Forgetful.store) == 2  # the older ones went at last
+
+
+def test_a_place_is_tried_before_it_is_needed(forgetful: set[str], tmp_path: Path) -> None:
+    for place in ("forgetful://bucket/run", str(tmp_path / "here")):
+        Checkpoints.at(place, keep=1).check()
+    assert not list(tmp_path.iterdir())
+    assert not Forgetful.store
+    forgetful.add("put")
+    with pytest.raises(OutputError, match="does not answer"):
+        Checkpoints.at("forgetful://bucket/run", keep=1).check()
+    with pytest.raises(OutputError, match="ConnectionRefusedError"):
+        Checkpoints.at("ftp://127.0.0.1:1/here", keep=1)
 
 
 def test_large_sets_take_more_texts_an_update(tiny_base: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bertie.train.cluster import Cluster
 from bertie.train.forward import Unpadded
 from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
-from bertie.train.train import Fitted, ramp, train
+from bertie.train.train import Fitted, _Trainer, ramp, train
 from tests.conftest import make_rows
 
 QUIET = Talk(quiet=True)
@@ -127,6 +127,44 @@ def test_a_training_that_had_waited_enough_does_not_go_on(
     assert (again.updates, again.passes) == (quiet.updates, quiet.passes)
     assert quiet.passes < 20
     assert all(torch.equal(value, weights(quiet)[name]) for name, value in weights(again).items())
+
+
+def test_killed_in_a_long_validation_it_goes_on_with_that_validation(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual: dict[str, Any] = {"max_passes": 3, "checkpoint_minutes": 0}
+    quiet = fitted(tiny_base, tmp_path / "quiet", **usual)
+    validate, calls = _Trainer.validate, []
+
+    def killed(self: _Trainer) -> dict[str, float]:
+        calls.append(self.standing.update)
+        if len(calls) == 2:
+            raise OutputError("killed.")
+        return validate(self)
+
+    def interrupted(run: Path) -> Fitted:
+        calls.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(_Trainer, "validate", killed)
+            with pytest.raises(OutputError, match="killed"):
+                fitted(tiny_base, run, **usual)
+        with monkeypatch.context() as patch:
+            patch.setattr(_Trainer, "validate", killed)
+            return fitted(tiny_base, run, resume=True, **usual)
+
+    monkeypatch.setattr("bertie.train.train.SHORT_SECONDS", 0.0)
+    found = interrupted(tmp_path / "run")
+    assert calls == [30, 60, 60, 90]
+    assert all(torch.equal(value, weights(quiet)[name]) for name, value in weights(found).items())
+    logs = []
+    for run in ("quiet", "run"):
+        lines = map(json.loads, (tmp_path / run / "log.jsonl").read_text().splitlines())
+        logs.append([{name: value for name, value in line.items() if name != "tokens_per_s"} for line in lines])
+    assert logs[0] == logs[1]
+    # Where validation is short, none is written for it, and all is done again.
+    monkeypatch.setattr("bertie.train.train.SHORT_SECONDS", 1e9)
+    interrupted(tmp_path / "other")
+    assert calls == [30, 60, 30, 60, 90]
 
 
 def test_texts_over_the_limit_are_counted(tiny_base: Path, tmp_path: Path) -> None:

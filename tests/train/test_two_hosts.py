@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import make_rows, write_csv
-from tests.hosts import Host, elastic, hosts
+from tests.hosts import ROOT, Host, elastic, hosts
 from tests.train.test_processes import done, torchrun, weights
 
+GUIDE = ROOT / "docs" / "guides" / "training.md"
 PASSES = 150
 FLAGS = ["--max-passes", PASSES, "--patience", PASSES, "--precision", "fp32", "--no-freeze-embeddings"]
 
@@ -60,21 +63,62 @@ def test_a_host_loses_its_power_and_the_result_is_that_of_a_quiet_day(tiny_base:
     assert all(torch.equal(here[name], there[name]) for name in here)
 
 
+def of_the_guide(program: str, folder: Path, index: int) -> tuple[dict[str, str], list[str]]:
+    """Return the variables and words that the guide has users of many machines type, with this test's places."""
+    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    [block] = [block for block in blocks if re.search(rf"^{program} ", block, re.MULTILINE)]
+    data = write_csv(folder / f"train{index}.csv", list(make_rows(203)))
+    places = {
+        "first-host": "10.77.0.1",
+        "train.csv": str(data),
+        "runs/hosts": str(folder / f"run{index}"),
+        "s3://bucket/folder": f"file://{folder / 'bucket'}",
+    }
+    for shown, place in places.items():
+        assert shown in block or shown == "first-host"
+        block = block.replace(shown, place)
+    *exports, line = block.replace("\\\n", " ").splitlines()
+    variables = dict(export.removeprefix("export ").split("=", 1) for export in exports)
+    words = line.split()
+    modules = {"torchrun": "torch.distributed.run", "bertie": "bertie"}
+    return variables, [sys.executable, "-m", modules[words[0]], *words[1:]]
+
+
+def type_on_both(
+    program: str, folder: Path, base: Path, environment: Callable[[list[Host], int], dict[str, str]]
+) -> None:
+    """Type the guide's command on two machines, wait for both, and see that the first has written."""
+    with hosts(2) as machines:
+        logs, started = [], []
+        for index, host in enumerate(machines):
+            logs.append(folder / f"{index}.log")
+            variables, words = of_the_guide(program, folder, index)
+            usual = {"BERTIE_TRAIN_BASE": str(base), "BERTIE_TRAIN_MAX_PASSES": "2", "BERTIE_TRAIN_PRECISION": "fp32"}
+            started.append(host.start(words, logs[index], {**usual, **variables, **environment(machines, index)}))
+        for process in started:
+            assert process.wait(timeout=180) == 0, [log.read_text()[-4000:] for log in logs]
+    written = [folder / f"run{index}" for index in (0, 1) if (folder / f"run{index}").exists()]
+    assert len(written) == 1
+    assert (written[0] / "bundle" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_guides_command_for_many_machines(tiny_base: Path, tmp_path: Path) -> None:
+    def environment(machines: list[Host], index: int) -> dict[str, str]:
+        # torchrun would compare the address with this machine's name, which all namespaces share.
+        return {"PET_RDZV_CONF": f"is_host={int(index == 0)}", "PET_LOCAL_ADDR": machines[index].address}
+
+    type_on_both("torchrun", tmp_path, tiny_base, environment)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", ["sagemaker", "train_job"])
 def test_a_platform_needs_no_command_but_bertie_train(platform: str, tiny_base: Path, tmp_path: Path) -> None:
     from tests.train import test_hosts
 
-    data = write_csv(tmp_path / "data.csv", list(make_rows(203)))
-    with hosts(2) as machines:
-        logs, started = [], []
-        for index, host in enumerate(machines):
-            logs.append(tmp_path / f"{index}.log")
-            words = [data, "--base", tiny_base, "--max-passes", 2, "--precision", "fp32"]
-            command = [sys.executable, "-m", "bertie", "train", *words, "--out", tmp_path / f"run{index}"]
-            environment = getattr(test_hosts, platform)(tmp_path, machines, index)
-            started.append(host.start(command, logs[index], environment))
-        for process in started:
-            assert process.wait(timeout=120) == 0, [log.read_text()[-4000:] for log in logs]
-    assert (tmp_path / "run0" / "bundle" / "manifest.json").is_file()
+    def environment(machines: list[Host], index: int) -> dict[str, str]:
+        found: dict[str, str] = getattr(test_hosts, platform)(tmp_path, machines, index)
+        return found
+
+    type_on_both("bertie", tmp_path, tiny_base, environment)
     assert not (tmp_path / "run1").exists()

@@ -53,7 +53,7 @@ def distill(
     if launch is not None:
         become_torchrun(launch, sys.argv[1:], os.environ)
     torchrun = "WORLD_SIZE" in os.environ
-    kills = 0 if torchrun else in_worker(settings.restarts)
+    kills = in_worker(settings.restarts)
 
     from bertie.pipeline.distill import DistillRequest, distill_run  # noqa: PLC0415 - keeps --help fast
 

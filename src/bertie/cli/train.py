@@ -57,7 +57,7 @@ def train(
     if launch is not None:
         become_torchrun(launch, sys.argv[1:], os.environ)
     torchrun = "WORLD_SIZE" in os.environ  # which starts a killed process again by itself
-    kills = 0 if torchrun else in_worker(settings.restarts)
+    kills = in_worker(settings.restarts)
 
     from bertie.pipeline.train_run import Request, resume_run, train_run  # noqa: PLC0415 - keeps --help fast
 

@@ -195,9 +195,8 @@ def _reference(trial: _Trial, talk: Talk) -> dict[str, Any]:
 def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, Any]:
     """Build a candidate, judge and measure it. Whatever goes wrong is the reason why it is not accepted."""
     why = candidate.lacks(trial.source)
-    saved = next((row for row in rows if row["name"] == candidate.rescues), None)
-    if not why and candidate.rescues and (saved is None or saved["accepted"] or saved["skipped"]):
-        why = f"is for models for which {candidate.rescues} breaks the contract"
+    if not why and candidate.rescues:
+        why = _not_needed(candidate.rescues, rows, trial.request.settings.goal)
     if why:
         return _row(candidate.name, skipped=True, why=why)
     folder = _bundle(trial, candidate.name)
@@ -212,6 +211,28 @@ def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk
     except Exception as error:
         said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
         return _row(candidate.name, why=f"could not be built or run: {said}")
+
+
+def _not_needed(rescues: str, rows: list[dict[str, Any]], goal: str) -> str:
+    """Return why a slower form of a candidate need not be tried; nothing where that one breaks the contract and leads.
+
+    To find out which parts int8 may have takes minutes, and saves none where the processor has no instructions for it.
+    """
+    saved = next((row for row in rows if row["name"] == rescues), None)
+    if saved is None or saved["accepted"] or saved["skipped"]:
+        return f"is for models for which {rescues} breaks the contract"
+    figure, better = BEST[goal]
+    best = _best(rows, goal)
+    if figure in saved and better(saved[figure], best[figure]) == best[figure]:
+        return f"{rescues} is no better here than {best['name']}, and this one would be worse"
+    return ""
+
+
+def _best(rows: list[dict[str, Any]], goal: str) -> dict[str, Any]:
+    """Return the accepted row with the best figure."""
+    figure, better = BEST[goal]
+    best: dict[str, Any] = better((row for row in rows if row["accepted"]), key=lambda row: row[figure])
+    return best
 
 
 @contextmanager
@@ -273,8 +294,7 @@ def _fields(manifest: Manifest) -> dict[str, Any]:
 def _finish(trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, Any]:
     """Choose, and write the bundle of the chosen variant with the record of all that was tried."""
     request, goal = trial.request, trial.request.settings.goal
-    figure, better = BEST[goal]
-    best = better((row for row in rows if row["accepted"]), key=lambda row: row[figure])
+    best = _best(rows, goal)
     facts = {
         "title": f"{request.model.resolve().name}, optimized for {goal}",
         "goal": goal,

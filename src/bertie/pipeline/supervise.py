@@ -9,8 +9,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
+
+from bertie.errors import Preempted
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2): what a process gets when its parent dies
 
@@ -19,27 +22,67 @@ def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
     """Split into a parent that watches and a child that works, and return in the child: how often one was killed.
 
     The parent never returns: it passes SIGTERM and Ctrl-C on, starts another child if one is killed (SIGKILL) and
-    `restarts` are left, and ends as the last child did, after it has told `ended` the exit code. To be called before
-    PyTorch is imported and threads run.
+    `restarts` are left, and ends as the last child did, after it has told `ended` the exit code. One of several
+    processes that train together cannot be started again alone: torchrun does that with all of them, and learns from
+    nobody why one died, so that is noted for the next start. To be called before PyTorch is imported and threads run.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    for kills in range(restarts + 1):
+    notes = Notes.of(os.environ)
+    before = notes.count()
+    for kills in range(1 if "WORLD_SIZE" in os.environ else restarts + 1):
         parent = os.getpid()
         child = os.fork()
         if not child:
             _follow(parent)
-            return kills
-        status = _wait(child)
+            return before + kills
+        status, asked = _wait(child)
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
             break
-        left = restarts - kills
-        again = "starting again from the last checkpoint with fewer tokens at once" if left else "giving up"
-        sys.stderr.write(f"warning: training was killed, most often because memory ran out; {again}\n")
+        notes.add()
+        sys.stderr.write(
+            f"warning: training was killed, most often because memory ran out; {_next(restarts - kills)}\n"
+        )
     code = os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM:
+        # It was not training just then, so there was nothing to write.
+        sys.stderr.write("error: asked to end (SIGTERM); what is in the run stays, and --resume RUN goes on with it.\n")
+        code = Preempted.exit_code
     if ended is not None:
         ended(code)
     os._exit(code)
+
+
+def _next(left: int) -> str:
+    if "WORLD_SIZE" in os.environ:
+        return "if torchrun may start all again (--max-restarts), they take fewer tokens at once"
+    return "starting again from the last checkpoint with fewer tokens at once" if left else "giving up"
+
+
+class Notes:
+    """How often processes of this host were killed since torchrun began: files in the folder that it has for a job.
+
+    TORCHELASTIC_ERROR_FILE is FOLDER/attempt_N/LOCAL_RANK/error.json; `reify` in
+    `torch/distributed/elastic/multiprocessing/api.py`.
+    """
+
+    def __init__(self, error_file: Path | None) -> None:
+        self._place = error_file.with_name("killed") if error_file else None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Notes:
+        """Return the notes of the torchrun that started this process; empty ones without it."""
+        named = environment.get("TORCHELASTIC_ERROR_FILE")
+        return cls(Path(named) if named else None)
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(list(self._place.parents[2].glob(f"attempt_*/*/{self._place.name}"))) if self._place else 0
+
+    def add(self) -> None:
+        """Note that this process was killed."""
+        if self._place and self._place.parent.is_dir():
+            self._place.touch()
 
 
 def _follow(parent: int) -> None:
@@ -50,15 +93,18 @@ def _follow(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)  # it died before we asked
 
 
-def _wait(child: int) -> int:
-    """Return the child's wait status; signals meant for both go on to it."""
+def _wait(child: int) -> tuple[int, bool]:
+    """Return the child's wait status, and whether we were asked to end; signals meant for both go on to it."""
+    asked = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            asked.append(number)
         os.kill(child, number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return os.waitpid(child, 0)[1]
+        return os.waitpid(child, 0)[1], bool(asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

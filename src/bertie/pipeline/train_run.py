@@ -94,6 +94,10 @@ def begin_and_train(
 ) -> None:
     """Make the run's folder, unless this training was begun before, and train until the checkpoint is written."""
     if cluster.leads and not _begun(request, job):
+        if job.settings.checkpoints:
+            from bertie.train.checkpoints import Checkpoints  # noqa: PLC0415 - imports PyTorch
+
+            Checkpoints.at(job.settings.checkpoints, job.settings.keep).check()
         _begin(request, splits, job, settings, lesson)
     _train(job, talk, cluster, resume=request.again, kills=request.kills)
 

@@ -23,11 +23,12 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from bertie import disk
-from bertie.errors import OutputError, UsageError, need
+from bertie.errors import BertieError, OutputError, UsageError, need
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8})")
 TENSORS, FACTS = "state.safetensors", "state.json"
+PROBE = "probe"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Checkpoint:
 
 
 class Place(Protocol):
-    """Where checkpoints are kept."""
+    """Where checkpoints are kept. All raise OutputError where it cannot be reached, read or written."""
 
     def stage(self, name: str) -> AbstractContextManager[Path]:
         """Give an empty folder to write into; it is kept under its name, whole, if the block ends without an error."""
@@ -76,13 +77,20 @@ class Checkpoints:
 
     @classmethod
     def at(cls, where: str, keep: int) -> Checkpoints:
-        """Open a folder or an fsspec URL such as `s3://bucket/folder`. Raises UsageError for an unknown kind of URL."""
+        """Open a folder or an fsspec URL such as `s3://bucket/folder`.
+
+        Raises UsageError for an unknown kind of URL, OutputError where nothing answers.
+        """
         return cls(Remote(where) if "://" in where else Local(Path(where)), keep)
 
+    def check(self) -> None:
+        """Raise OutputError unless checkpoints can be written here; nothing stays of the attempt."""
+        with self._place.stage(PROBE) as folder:
+            disk.write_text(folder / FACTS, "{}")
+        self._place.remove(PROBE)
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove the oldest. Raises OutputError; the older ones are still there then."""
-        for half in [name for name in self._place.names() if name.startswith(".step-")]:
-            self._place.remove(half)  # what a killed process had begun
+        """Write a checkpoint. Raises OutputError; the older ones are still there then."""
         with self._place.stage(f"step-{checkpoint.update:08d}") as folder:
             try:
                 save_file(
@@ -92,6 +100,9 @@ class Checkpoints:
                 raise OutputError(f"cannot write a checkpoint: {error}.", hint="free some disk space") from error
             facts = {"format": FORMAT, "update": checkpoint.update, "sha256": disk.sha256(folder / TENSORS)}
             disk.write_text(folder / FACTS, json.dumps(facts | checkpoint.facts))
+
+    def prune(self) -> None:
+        """Remove all but the last few. Raises OutputError."""
         for old in self._numbered()[self._keep :]:
             self._place.remove(old)
 
@@ -131,6 +142,8 @@ class Local:
 
     def stage(self, name: str) -> AbstractContextManager[Path]:
         """See Place."""
+        for half in self.folder.glob(".step-*"):  # what a killed process had begun
+            shutil.rmtree(half, ignore_errors=True)
         return disk.folder(self.folder / name, replace=True)
 
     def names(self) -> list[str]:
@@ -157,44 +170,57 @@ class Remote:
             import fsspec  # noqa: PLC0415 - only for those who keep checkpoints elsewhere
         except ImportError as error:
             raise need("train", error) from error
+        self._url = url
+        with self._reached(f"checkpoints cannot be kept at {url}"):
+            try:
+                self._files, self._root = fsspec.core.url_to_fs(url)
+            except (ValueError, ImportError) as error:
+                raise UsageError(
+                    f"checkpoints cannot be kept at {url}: {error}.",
+                    expected="a folder, or a URL that fsspec knows and whose package is installed (s3fs for s3://)",
+                ) from error
+
+    @contextmanager
+    def _reached(self, otherwise: str) -> Iterator[None]:
+        """Raise OutputError, which says `otherwise`, for what fails: each file system raises errors of its library."""
         try:
-            self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise UsageError(
-                f"checkpoints cannot be kept at {url}: {error}.",
-                expected="a folder, or a URL that fsspec knows and whose package is installed (s3fs for s3://)",
-            ) from error
+            yield
+        except BertieError:
+            raise
+        except Exception as error:
+            raise OutputError(f"{otherwise}: {type(error).__name__}: {error}.") from error
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
         """See Place. FACTS is written last: a folder without it does not count."""
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
-            try:
+            with self._reached(f"cannot write the checkpoint {name}"):
                 self.remove(name)
                 self._files.makedirs(f"{self._root}/{name}", exist_ok=True)
-                for file in (TENSORS, FACTS):
-                    self._files.put_file(f"{folder}/{file}", f"{self._root}/{name}/{file}")
-            except Exception as error:  # each file system raises errors of its own library
-                raise OutputError(f"cannot write the checkpoint {name}: {type(error).__name__}: {error}.") from error
+                for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == FACTS):
+                    self._files.put_file(str(file), f"{self._root}/{name}/{file.name}")
 
     def names(self) -> list[str]:
         """See Place."""
-        self._files.invalidate_cache()
-        if not self._files.exists(self._root):
-            return []
-        return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._files.ls(self._root, detail=False)]
+        with self._reached(f"cannot list the checkpoints at {self._url}"):
+            self._files.invalidate_cache()
+            if not self._files.exists(self._root):
+                return []
+            return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._files.ls(self._root, detail=False)]
 
     @contextmanager
     def get(self, name: str) -> Iterator[Path]:
         """See Place."""
         with tempfile.TemporaryDirectory() as folder:
-            for file in (TENSORS, FACTS):
-                if self._files.exists(f"{self._root}/{name}/{file}"):
-                    self._files.get_file(f"{self._root}/{name}/{file}", f"{folder}/{file}")
+            with self._reached(f"cannot read the checkpoint {name} at {self._url}"):
+                for file in (TENSORS, FACTS):
+                    if self._files.exists(f"{self._root}/{name}/{file}"):
+                        self._files.get_file(f"{self._root}/{name}/{file}", f"{folder}/{file}")
             yield Path(folder)
 
     def remove(self, name: str) -> None:
         """See Place."""
-        if self._files.exists(f"{self._root}/{name}"):
-            self._files.rm(f"{self._root}/{name}", recursive=True)
+        with self._reached(f"cannot remove the checkpoint {name} at {self._url}"):
+            if self._files.exists(f"{self._root}/{name}"):
+                self._files.rm(f"{self._root}/{name}", recursive=True)

@@ -40,12 +40,15 @@ class Keeper:
         self._written = time.monotonic()
 
     def due(self, update: int) -> bool:
-        """Return whether it is time, by number or by clock; the same in every process."""
-        settings = self._job.settings
-        if settings.checkpoint_updates and update % settings.checkpoint_updates == 0:
-            return True
-        late = time.monotonic() - self._written > 60 * settings.checkpoint_minutes
-        return bool(settings.checkpoint_minutes) and self._cluster.agree(self._cluster.leads and late)
+        """Return whether it is time by number; the same in every process."""
+        every = self._job.settings.checkpoint_updates
+        return bool(every) and update % every == 0
+
+    def late(self) -> bool:
+        """Return whether it is time by the clock; the processes agree on it."""
+        minutes = self._job.settings.checkpoint_minutes
+        late = time.monotonic() - self._written > 60 * minutes
+        return bool(minutes) and self._cluster.agree(self._cluster.leads and late)
 
     def keep(self, standing: Standing, weights: Weights, best: Tensor | None, *, must: bool) -> None:
         """Write a checkpoint. Where that fails, training goes on unless it `must`: the older ones are still there."""
@@ -64,6 +67,11 @@ class Keeper:
             if must:
                 raise
             self._talk.warn(f"no checkpoint after update {standing.update}: {error.what} Training goes on.")
+            return
+        try:
+            self._checkpoints.prune()
+        except OutputError as error:
+            self._talk.warn(f"older checkpoints stay for now: {error.what}")
 
     def _everybodys(self, state: Tensor) -> Tensor:
         return torch.from_numpy(np.concatenate(self._cluster.gather(state.numpy()[None])))
@@ -108,4 +116,7 @@ class Keeper:
     def clear(self) -> None:
         """Remove the checkpoints, unless they are to be kept: the result is written."""
         if self._cluster.leads and not self._job.settings.keep_at_end:
-            self._checkpoints.clear()
+            try:
+                self._checkpoints.clear()
+            except OutputError as error:
+                self._talk.warn(f"checkpoints that nobody needs any more stay: {error.what}")

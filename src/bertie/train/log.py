@@ -27,8 +27,10 @@ class Log:
 
 
 @contextlib.contextmanager
-def open_log(path: Path, done: int, *, writes: bool) -> Iterator[Log]:
-    """Open a log, without the lines of updates after `done`, which are to be done again; one that `writes` not, drops.
+def open_log(path: Path, done: int, passes: int, *, writes: bool) -> Iterator[Log]:
+    """Open a log, without the lines of updates after `done` and of passes after `passes`, which are to be done again.
+
+    One that `writes` not, drops what it is given.
 
     A training that goes on thus has the log of one that was never interrupted.
     """
@@ -37,7 +39,7 @@ def open_log(path: Path, done: int, *, writes: bool) -> Iterator[Log]:
         return
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        disk.write_text(path, "".join(line for line in lines if _update_of(line) <= done))
+        disk.write_text(path, "".join(line for line in lines if _is_done(line, done, passes)))
     with contextlib.ExitStack() as stack:
         file = path.open("a", encoding="utf-8")
         stack.callback(_close, file)
@@ -49,10 +51,10 @@ def _close(file: TextIO) -> None:
         file.close()
 
 
-def _update_of(line: str) -> float:
-    """Return the update that a line belongs to; a line that was cut off belongs to none that is done."""
+def _is_done(line: str, done: int, passes: int) -> bool:
+    """Return whether what a line tells of will not come again; a line that was cut off belongs to nothing."""
     try:
         facts = json.loads(line)
     except ValueError:
-        return math.inf
-    return float(facts.get("update", facts.get("updates", math.inf)))
+        return False
+    return bool(facts.get("update", facts.get("updates", math.inf)) <= done and facts.get("pass", 0) <= passes)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bertie.errors import Preempted
 from bertie.talk import Talk
+
+AGAIN = "bertie train --resume RUN goes on, and so does the same command with --auto-resume"
 
 
 class Stop:
@@ -16,13 +19,24 @@ class Stop:
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
+        self.waits = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within the block the asking is noted, and the block looks at `by`; outside it ends what is done at once."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
 
 
 @contextmanager
 def stop_on_signals(talk: Talk) -> Iterator[Stop]:
-    """Note SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C raises KeyboardInterrupt at once.
+    """Note SIGTERM and Ctrl-C while `Stop.waiting`; a second Ctrl-C raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python allows no handlers, nothing changes.
+    Before and after, they raise Preempted and KeyboardInterrupt. Outside the main thread, where Python allows no
+    handlers, nothing changes.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -30,8 +44,12 @@ def stop_on_signals(talk: Talk) -> Iterator[Stop]:
         return
 
     def note(number: int, _: FrameType | None) -> None:
-        if stop.by is signal.SIGINT and number == signal.SIGINT:
+        if number == signal.SIGINT and (stop.by is signal.SIGINT or not stop.waits):
             raise KeyboardInterrupt
+        if not stop.waits:
+            raise Preempted(
+                "asked to end (SIGTERM) while no update was in progress; what is in the run stays.", hint=AGAIN
+            )
         stop.by = signal.Signals(number)
         if number == signal.SIGINT:
             talk.say("stopping after this update; Ctrl-C again stops at once")

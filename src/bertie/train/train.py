@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bertie import disk
-from bertie.errors import Interrupted, Preempted, TrainingError
+from bertie.errors import BertieError, Interrupted, Preempted, TrainingError
 from bertie.evaluate.headline import headline
 from bertie.evaluate.metrics import log_loss
 from bertie.scores import chosen, probabilities
@@ -42,6 +42,12 @@ from bertie.train.weights import Weights
 LOG_UPDATES = 20
 """Most updates between two lines of the log."""
 
+SHORT_SECONDS = 30.0
+"""Validation over as many tokens as are trained on in that time begins with a checkpoint; it takes about a third.
+
+A machine that is taken away is gone 30 to 120 seconds after SIGTERM.
+"""
+
 FEWEST_UPDATES = 600
 """Small sets are passed over more often: fine-tuning needs some hundred updates to settle (Mosbach et al. 2021).
 
@@ -61,6 +67,7 @@ class Fitted:
     precision: str
     device: str
     truncated: int
+    batch_tokens: int  # computed at once at the end: fewer than the setting if memory ran out
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -77,8 +84,12 @@ def train(job: Job, talk: Talk, cluster: Cluster | None = None, *, resume: bool 
         trainer = _Trainer(job, talk, cluster or Cluster.alone(), kills)
         if resume:
             trainer.resume()
-        trainer.go(stop)
-        return trainer.finish()
+        with stop.waiting():
+            trainer.go(stop)
+            fitted = trainer.finish()
+    if stop.by is not None:
+        raise _asked_to_end(stop.by, f"after the last update; the trained model is in {fitted.checkpoint}", job.run)
+    return fitted
 
 
 class _Trainer:
@@ -98,7 +109,7 @@ class _Trainer:
         self.weights = Weights(model, self.machine.dtype, weight_decay=settings.weight_decay, dropout=settings.dropout)
         self.forward = forward_of(self.weights.computing, self.machine, job.encoder.pad_id)
         self.batches = Batches(self.tokens, job.batch_size, settings.batch_tokens, job.seed, cluster.rank, cluster.size)
-        for _ in range(kills):
+        for _ in range(cluster.newest(kills)[1]):
             self.batches.halve_budget()
         if cluster.rank:
             torch.manual_seed(job.seed + cluster.rank)  # each process drops other elements
@@ -112,13 +123,16 @@ class _Trainer:
         self.best_weights: torch.Tensor | None = None
         self.started = time.monotonic()
         self.skipped = 0.0
+        self.validation_seconds = 0.0
 
     def go(self, stop: Stop) -> None:
         total = self.passes * self.batches.in_pass
         here = self.standing
-        log_of = open_log(self.job.run / "log.jsonl", here.update, writes=self.cluster.leads)
+        log_of = open_log(self.job.run / "log.jsonl", here.update, len(here.curve), writes=self.cluster.leads)
         with self.talk.progress("training", total) as bar, log_of as log:
             bar.advance(here.update)
+            if here.update > len(here.curve) * self.batches.in_pass and here.update % self.batches.in_pass == 0:
+                self._end_pass(log)  # the checkpoint was written before it
             tokens, since = 0, time.perf_counter()
             for step in () if self._waited_enough() else self._steps(total):
                 here.update, tokens = step.update, tokens + step.tokens
@@ -128,6 +142,7 @@ class _Trainer:
                     self._look(step, tokens / (time.perf_counter() - since), bar, log)
                     tokens, since = 0, time.perf_counter()
                 if ended:
+                    self._before_validation(stop)
                     self._end_pass(log)
                     since = time.perf_counter()
                 self._keep_safe(stop)
@@ -174,6 +189,7 @@ class _Trainer:
         line = {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
         log.write(line)
         self.talk.measured(line)
+        self.validation_seconds = len(self.my_valid.ids) / rate
         metric = self.job.settings.metric
         best = f"  best {metric} {self.standing.best[metric]:.3f}" if self.standing.best else ""
         bar.advance(0, note=f"pass {len(self.standing.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
@@ -233,30 +249,31 @@ class _Trainer:
         logits[order] = found
         return logits
 
+    def _before_validation(self, stop: Stop) -> None:
+        """Write a checkpoint if validation may take longer than there is time after SIGTERM."""
+        long = self.cluster.leads and self.validation_seconds > SHORT_SECONDS
+        self._save_or_leave(stop, due=self.cluster.agree(long), looks=True)
+
     def _keep_safe(self, stop: Stop) -> None:
         """Write a checkpoint if one is due; if somebody asked to stop, write one and stop."""
-        here = self.standing
+        update = self.standing.update
         # To agree makes a GPU wait.
-        if self.cluster.size > 1 and self.machine.device.type == "cuda" and here.update % self.log_updates:
-            return
-        stopping = self.cluster.agree(stop.by is not None)
-        if stopping or self.keeper.due(here.update):
+        looks = self.cluster.size == 1 or self.machine.device.type != "cuda" or not update % self.log_updates
+        self._save_or_leave(stop, due=self.keeper.due(update) or (looks and self.keeper.late()), looks=looks)
+
+    def _save_or_leave(self, stop: Stop, *, due: bool, looks: bool) -> None:
+        stopping = looks and self.cluster.agree(stop.by is not None)
+        if due or stopping:
             self._save(must=stopping)
         if stopping:
             self._leave(stop)
 
     def _leave(self, stop: Stop) -> None:
-        run = self.job.run
+        updates = f"after {self.standing.update} updates"
         if stop.by is signal.SIGINT:
             self._write_model()
-            raise Interrupted(
-                f"stopped after {self.standing.update} updates; the best model so far is in {run / checkpoint.FOLDER}.",
-                hint=f"bertie train --resume {run} goes on, bertie export {run} makes a bundle of what is there",
-            )
-        raise Preempted(
-            f"asked to end (SIGTERM) after {self.standing.update} updates; all of it is saved.",
-            hint=f"bertie train --resume {run} goes on just there",
-        )
+            updates += f"; the best model so far is in {self.job.run / checkpoint.FOLDER}"
+        raise _asked_to_end(stop.by, updates, self.job.run)
 
     def _save(self, *, must: bool) -> None:
         here = self.standing
@@ -292,6 +309,7 @@ class _Trainer:
             device=self.machine.device.type,
             truncated=truncated(self.tokens)
             + int(np.concatenate(self.cluster.gather(np.array([truncated(self.my_valid)]))).sum()),
+            batch_tokens=self.batches.batch_tokens,
             curve=here.curve,
         )
         if self.cluster.leads:
@@ -307,6 +325,17 @@ class _Trainer:
         if self.cluster.leads:
             place = self.job.run / checkpoint.FOLDER
             checkpoint.save(self.weights.model, self.job.base, self.job.encoder.limits.max_tokens, place)
+
+
+def _asked_to_end(by: signal.Signals | None, when: str, run: Path) -> BertieError:
+    if by is signal.SIGINT:
+        return Interrupted(
+            f"stopped {when}.",
+            hint=f"bertie train --resume {run} goes on, bertie export {run} makes a bundle of what is there",
+        )
+    return Preempted(
+        f"asked to end (SIGTERM) {when}; all of it is saved.", hint=f"bertie train --resume {run} goes on just there"
+    )
 
 
 def truncated(*sets: Tokens) -> int:

@@ -71,7 +71,7 @@ def train(words: Sequence[str], place: Place, environment: MutableMapping[str, s
     # A torchrun that the platform started was not told on which network the hosts meet.
     if worker and not environment.get("GLOO_SOCKET_IFNAME") and (interface := interface_of(place.config)):
         environment["GLOO_SOCKET_IFNAME"] = interface
-    _train_here(place, settings, found, kills=0 if worker else in_worker(settings.train.restarts, finished))
+    _train_here(place, settings, found, kills=in_worker(settings.train.restarts, None if worker else finished))
 
 
 def _train_here(place: Place, settings: Asked, found: Channels, *, kills: int) -> None:
