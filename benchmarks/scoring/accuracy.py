@@ -31,9 +31,9 @@ def train_cola(folder: Path, run: Path) -> None:
     bertie("train", folder / "in_domain_train.tsv", *COLUMNS, "--out", run)
 
 
-def optimize(run: Path, out: Path, goal: str) -> dict[str, Any]:
+def optimize(run: Path, out: Path, goal: str, *flags: object) -> dict[str, Any]:
     """Optimize a run for a goal; return the choice and, for each candidate, how it holds the contract."""
-    found = bertie("optimize", run, "--out", out, "--goal", goal, "--overwrite")
+    found = bertie("optimize", run, "--out", out, "--goal", goal, "--overwrite", *flags)
     candidates = [{name: one.get(name) for name in KEPT} for one in found["candidates"]]
     return {"chosen": found["chosen"], "texts": found["texts"], "candidates": candidates}
 

@@ -71,9 +71,19 @@ def _tensor(text: str) -> dict[str, Any]:
     return {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
 
 
-OURS = "Bertie"
+OURS, LIKE_PEERS = "Bertie", "Bertie, int8 outside the contract"
 CONTESTANTS = {
     OURS: Contestant("", "bundle", bertie, "/invocations", lambda text: text, ["label"], "bertie serve", 1000.0),
+    LIKE_PEERS: Contestant(
+        "",
+        "int8",
+        bertie,
+        "/invocations",
+        lambda text: text,
+        ["label"],
+        "bertie serve, with int8 whatever labels it changes: beside peers that do so unasked",
+        1000.0,
+    ),
     "FastAPI + transformers": Contestant(
         "fastapi",
         "checkpoint",
@@ -81,7 +91,7 @@ CONTESTANTS = {
         "/predict",
         lambda text: {"text": text},
         ["label"],
-        "a pipeline in an endpoint of FastAPI, bf16",
+        "a pipeline in an endpoint of FastAPI; bf16 where it is faster, fp32 elsewhere",
     ),
     "LitServe": Contestant(
         "litserve",
@@ -90,7 +100,7 @@ CONTESTANTS = {
         "/predict",
         lambda text: {"text": text},
         ["label"],
-        "batches of up to 32 within 2 ms; transformers, bf16",
+        "batches of up to 32 within 2 ms; transformers, bf16 or fp32",
     ),
     "MLServer": Contestant(
         "mlserver",
@@ -99,7 +109,7 @@ CONTESTANTS = {
         "/v2/models/model/infer",
         _tensor,
         ["outputs", 0, "data", 0],
-        "adaptive batching, up to 32 within 2 ms; a runtime with transformers, bf16",
+        "adaptive batching, up to 32 within 2 ms; a runtime with transformers, bf16 or fp32",
         environ={"PYTHONPATH": str(SERVERS)},
     ),
     "infinity, torch": Contestant(

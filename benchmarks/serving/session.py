@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scoring.environments import python_of
-from benchmarks.serving.contestants import CONTESTANTS, OURS, Contestant, bodies
+from benchmarks.serving.contestants import CONTESTANTS, Contestant, bodies
 from benchmarks.serving.load import Plan, found
 from benchmarks.serving.process import Failed, Server, free_port, running
 
@@ -77,7 +77,7 @@ def opened(
     port = free_port()
     command = one.command(python, folders[one.model], folder, port)
     ours = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    if name == OURS:
+    if not one.environment:
         command += given.serve
     asked = bodies(one, texts)
     environ = QUIET | (one.environ if one.environment else ours)

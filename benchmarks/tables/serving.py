@@ -55,6 +55,12 @@ def _goals(goals: dict[str, Any]) -> str:
         return ""
     times, peer = goals["times_best_peer"], goals["best_peer"]
     more = f" It bears {times:.2f} times as many requests as {peer}." if times else ""
+    if goals.get("times_best_peer_within_contract") and goals["best_peer_within_contract"] != peer:
+        alike = goals["best_peer_within_contract"]
+        more += f" Of the peers that keep 99 % of the labels {alike} bears most, and it "
+        more += f"{goals['times_best_peer_within_contract']:.2f} times as many."
+    if goals.get("int8_times_best_peer"):
+        more += f" With int8 outside the contract it bears {goals['int8_times_best_peer']:.2f} times as many as {peer}."
     return (
         f"{OURS}'s server adds {goals['added_ms']:.2f} ms, and reaches {100 * goals['share_of_ceiling']:.0f} % of the "
         f"ceiling.{more}"

@@ -7,10 +7,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from bertie.errors import BertieError
 from bertie.version import __version__
+
+# ONNX Runtime from 1.29 on reports its use to Microsoft unless it is told not to before it is imported
+# (microsoft/onnxruntime, pull request 27379). Who wants to report sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from bertie.client.http import AsyncClient, Client

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+from scorer import fastest
 from transformers import pipeline
 
 
@@ -21,7 +21,7 @@ class Question(BaseModel):
 def make_app(folder: str) -> FastAPI:
     """Return the application; its endpoint is no coroutine, so FastAPI runs it in a pool of threads."""
     app = FastAPI()
-    classify: Any = pipeline("text-classification", model=folder, device="cpu", dtype=torch.bfloat16)
+    classify: Any = pipeline("text-classification", model=folder, device="cpu", dtype=fastest())
 
     @app.post("/predict")
     def predict(question: Question) -> dict[str, Any]:

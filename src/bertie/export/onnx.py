@@ -37,7 +37,7 @@ def plain(model: SequenceClassifier) -> nn.Module:
 
 
 def write_onnx(model: SequenceClassifier, path: Path) -> None:
-    """Write the graph, and beside it its weights, which processes can then map and share.
+    """Write the graph, and beside it its weights, which processes can then map.
 
     Raises ExportError for a model that PyTorch cannot export.
     """
