@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from bertie import load
 from bertie.bundle.probe import TEXTS
 from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, OutputError, UsageError
-from bertie.pipeline.import_model import import_model
+from bertie.pipeline.import_model import _config, _labels, import_model
 from bertie.talk import Talk
+from bertie.train import imported
 from bertie.train.checkpoint import load as load_checkpoint
 from tests.conftest import Bertie, last_json
+from tests.train.test_torch_archive import Attack
 
 QUIET = Talk(quiet=True)
 
@@ -116,3 +118,91 @@ def test_an_archive_that_writes_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleDamaged, match="cannot be unpacked"):
         import_model(archive, tmp_path / "out", QUIET)
     assert not list(tmp_path.rglob("outside.txt"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_an_archive_that_was_copied_badly_is_refused(damage: str, old: Path, tmp_path: Path, bertie: Bertie) -> None:
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for path in old.iterdir():
+            tar.add(path, path.name)
+    content = bytearray(archive.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[1000:1100] = bytes(100)
+    archive.write_bytes(content)
+    done = bertie("import", archive, "--out", tmp_path / "out")
+    assert done.returncode == BundleDamaged.exit_code
+    assert "cannot be unpacked" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_call_in_a_file_is_not_run_by_the_command_either(old: Path, tmp_path: Path, bertie: Bertie) -> None:
+    folder, marker = tmp_path / "old", tmp_path / "marker"
+    shutil.copytree(old, folder)
+    torch.save({"weight": Attack(marker)}, folder / "pytorch_model.bin")
+    done = bertie("import", folder, "--out", tmp_path / "out")
+    assert done.returncode == BundleDamaged.exit_code
+    assert "nothing of it was run" in done.stderr
+    assert not marker.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_weights_says_which_were_looked_for(old: Path, tmp_path: Path) -> None:
+    shutil.copy(old / "config.json", tmp_path)
+    with pytest.raises(BundleNotFound, match=r"no weights[^$]*pytorch_model\.bin"):
+        import_model(tmp_path, tmp_path / "out", QUIET)
+
+
+class Heard(Talk):
+    """Remembers its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.words: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.words.append(message)
+
+
+@pytest.mark.parametrize("named", [None, {"0": "LABEL_0", "1": "LABEL_1"}, {"0": "no", "1": "yes"}])
+def test_names_that_say_nothing_are_warned_of(named: dict[str, str] | None) -> None:
+    heard = Heard()
+    found = _labels({"id2label": named, "num_labels": 2}, (), heard)
+    said = named is not None and "no" in named.values()
+    assert found == (("no", "yes") if said else ("LABEL_0", "LABEL_1"))
+    assert bool(heard.words) != said
+
+
+@pytest.mark.parametrize("named", [{"zero": "no"}, ["no", "yes"]])
+def test_names_that_cannot_be_read_are_refused(named: object) -> None:
+    with pytest.raises(BundleDamaged, match="id2label"):
+        _labels({"id2label": named}, (), QUIET)
+
+
+def test_without_a_configuration_the_shapes_say_it(old: Path) -> None:
+    tensors = torch.load(old / "pytorch_model.bin", weights_only=True)
+    heard = Heard()
+    for width, heads in ((768, 12), (384, 12), (312, 12), (256, 4)):
+        tensors["bert.embeddings.word_embeddings.weight"] = torch.zeros(10, width)
+        found = _config(old / "none", tensors, heard)
+        assert found["num_attention_heads"] == heads
+        assert f"{heads} attention heads" in heard.words[-1]
+    tensors.pop("classifier.weight")
+    with pytest.raises(BundleUnusable, match=r"lack classifier\.weight"):
+        _config(old / "none", tensors, heard)
+
+
+def test_a_vocabulary_that_is_much_smaller_is_warned_of(old: Path, tiny_run: Path, tmp_path: Path) -> None:
+    config = json.loads((old / "config.json").read_text())
+    tensors = torch.load(old / "pytorch_model.bin", weights_only=True)
+    name = "bert.embeddings.word_embeddings.weight"
+    heard, words = Heard(), tiny_run / "checkpoint"
+    for more in (100, 1000):
+        rows = torch.cat([tensors[name], torch.zeros(more, tensors[name].shape[1])])
+        model = imported.build(config | {"vocab_size": len(rows)}, ("a", "b"), tensors | {name: rows})
+        imported.save(model, words, 16, tmp_path / str(more), heard)
+    assert len(heard.words) == 1
+    assert "if it is not the model's own" in heard.words[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from bertie.errors import BundleDamaged
@@ -81,11 +82,27 @@ def test_a_call_in_a_traced_model_is_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04", b"PK\x05\x06" + b"\x01" * 18])
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.bin").write_bytes(content)
     with pytest.raises(BundleDamaged):
         read_weights(tmp_path / "model.bin")
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(BundleDamaged, match="not a whole file"):
+        read_weights(tmp_path / "model.safetensors")
+
+
+def test_a_file_that_was_copied_in_part_is_refused(tmp_path: Path) -> None:
+    net = Net()
+    torch.save(net.state_dict(), tmp_path / "model.bin")
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    for name in ("model.bin", "model.safetensors"):
+        same(read_weights(tmp_path / name), net)
+        whole = (tmp_path / name).read_bytes()
+        for part in (1, len(whole) // 2, len(whole) - 1):
+            (tmp_path / name).write_bytes(whole[:part])
+            with pytest.raises(BundleDamaged):
+                read_weights(tmp_path / name)
 
 
 def test_a_whole_model_is_refused(tmp_path: Path) -> None:

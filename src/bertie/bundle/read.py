@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,19 +57,21 @@ def _unpacked(archive: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a `.tar.gz` into a folder that is there.
+    """Unpack a `.tar.gz` or `.tar` into a folder that is there.
 
     Raises BundleDamaged for what is cut off, too large, not a file or a folder, or would land elsewhere.
     """
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(archive) as tar:
             members = tar.getmembers()
             if sum(member.size for member in members) > LARGEST_ARCHIVE:
                 raise BundleDamaged(f"{archive} would unpack to more than {LARGEST_ARCHIVE >> 30} GiB.")
             if any(not (member.isfile() or member.isdir()) for member in members):
                 raise BundleDamaged(f"{archive} holds something that is neither a file nor a folder.")
             tar.extractall(folder, members, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+            while tar.fileobj.read(1 << 20):  # to its end, where gzip's checksum is compared
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise BundleDamaged(f"{archive} cannot be unpacked: {error}.", hint="copy it again") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from bertie import disk
 from bertie.bundle.probe import TEXTS
-from bertie.bundle.read import LARGEST_ARCHIVE
+from bertie.bundle.read import unpack
 from bertie.config import TrainSettings
 from bertie.data.examples import Examples
 from bertie.errors import BundleDamaged, BundleNotFound, BundleUnusable, UsageError, need
@@ -29,6 +28,9 @@ WEIGHTS = ("*.safetensors", "pytorch_model.bin", "*.bin", "*.pt", "*.pth")
 
 HEAD = 64
 """Width of an attention head in all of Google's BERTs, taken where no config.json says it."""
+
+HEADS = {312: 12, 384: 12}
+"""Attention heads by width of the model, where others chose otherwise: TinyBERT's four layers, and all of MiniLM's."""
 
 
 def import_model(
@@ -53,7 +55,7 @@ def import_model(
         words = _tokenizer(folder, tokenizer, talk)
         model = imported.build(config, names, tensors)
         limits = _limits(config, max_tokens)
-        imported.save(model, words, limits.max_tokens, stage / "checkpoint")
+        imported.save(model, words, limits.max_tokens, stage / "checkpoint", talk)
         several = config.get("problem_type") == "multi_label_classification"
         kind: Kind = "multi-label" if several else "single-label"
         plan = Plan(
@@ -85,25 +87,12 @@ def _opened(source: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bertie-"))
     try:
         if source.name.endswith((".tar.gz", ".tgz", ".tar")):
-            _unpack(source, folder)
+            unpack(source, folder)
         else:
             (folder / source.name).symlink_to(source.resolve())
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            size = 0
-            for member in tar:
-                size += member.size
-                if size > LARGEST_ARCHIVE:
-                    raise BundleDamaged(f"{archive} would unpack to more than {LARGEST_ARCHIVE >> 30} GiB.")
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise BundleDamaged(f"{archive} cannot be unpacked: {error}.", hint="copy it again") from error
 
 
 def _weights(folder: Path) -> Path:
@@ -130,17 +119,27 @@ def _config(folder: Path, tensors: dict[str, Any], talk: Talk) -> dict[str, Any]
     if words is None:
         raise BundleUnusable("there is no config.json, and the weights are not a BERT's.", hint="add its config.json")
     width = int(words.shape[1])
-    talk.warn(f"there is no config.json: taken for a BERT with {width // HEAD} attention heads in each layer")
+    heads = HEADS.get(width, max(1, width // HEAD))
+    talk.warn(
+        f"there is no config.json: taken for a BERT with {heads} attention heads in each layer; if it had another "
+        "number, all answers are wrong, and its config.json belongs beside the weights"
+    )
+
+    def size(name: str, axis: int = 0) -> int:
+        if name not in tensors:
+            raise BundleUnusable(f"there is no config.json, and the weights lack {name}.", hint="add its config.json")
+        return int(tensors[name].shape[axis])
+
     return {
         "model_type": "bert",
         "vocab_size": int(words.shape[0]),
         "hidden_size": width,
-        "num_attention_heads": max(1, width // HEAD),
+        "num_attention_heads": heads,
         "num_hidden_layers": len({name.split(".")[3] for name in tensors if name.startswith("bert.encoder.layer.")}),
-        "intermediate_size": int(tensors["bert.encoder.layer.0.intermediate.dense.weight"].shape[0]),
-        "max_position_embeddings": int(tensors["bert.embeddings.position_embeddings.weight"].shape[0]),
-        "type_vocab_size": int(tensors["bert.embeddings.token_type_embeddings.weight"].shape[0]),
-        "num_labels": int(tensors["classifier.weight"].shape[0]),
+        "intermediate_size": size("bert.encoder.layer.0.intermediate.dense.weight"),
+        "max_position_embeddings": size("bert.embeddings.position_embeddings.weight"),
+        "type_vocab_size": size("bert.embeddings.token_type_embeddings.weight"),
+        "num_labels": size("classifier.weight"),
     }
 
 
@@ -153,15 +152,23 @@ def _limits(config: dict[str, Any], max_tokens: int) -> TextLimits:
 
 def _labels(config: dict[str, Any], given: tuple[str, ...], talk: Talk) -> tuple[str, ...]:
     named = config.get("id2label") or {}
+    if not isinstance(named, dict):
+        raise BundleDamaged("the id2label of config.json is no table of names.")
     count = len(named) or int(config.get("num_labels") or config.get("_num_labels") or 2)
     if given:
         if len(given) != count or len(set(given)) != count:
             raise UsageError(f"--labels has {len(set(given))} names, and the model {count} outputs.")
         return given
+    unsaid = tuple(f"LABEL_{number}" for number in range(count))
+    found = unsaid
     if named:
-        return tuple(str(named[key]) for key in sorted(named, key=int))
-    talk.warn(f"the model does not say what its {count} outputs mean: they are called LABEL_0 ...; see --labels")
-    return tuple(f"LABEL_{number}" for number in range(count))
+        try:
+            found = tuple(str(named[key]) for key in sorted(named, key=int))
+        except ValueError as error:
+            raise BundleDamaged("the id2label of config.json has keys that are no numbers.") from error
+    if found == unsaid:
+        talk.warn(f"the model does not say what its {count} outputs mean: they are called LABEL_0 ...; see --labels")
+    return found
 
 
 def _tokenizer(folder: Path, given: str, talk: Talk) -> Path:

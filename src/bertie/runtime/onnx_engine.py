@@ -24,8 +24,8 @@ PROVIDERS: dict[Device, str] = {
 class OnnxEngine:
     """A session of ONNX Runtime.
 
-    Weights beside the graph are mapped, and those that are only read, the embeddings, are shared by all processes. Those
-    that are multiplied are laid out anew for the processor, so that each process has its own.
+    Weights beside the graph are mapped, and those that are only read, the embeddings, are shared by all processes.
+    Those that are multiplied are laid out anew for the processor, so that each process has its own.
     """
 
     def __init__(self, path: Path, threads: int, *, device: Device = "cpu", digest: str = "") -> None:

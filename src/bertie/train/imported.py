@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from bertie.errors import BundleUnusable
+from bertie.talk import Talk
 from bertie.train.checkpoint import save_with
 from bertie.train.model import SequenceClassifier, quiet
+
+ROUNDED = 128
+"""Rows of the embeddings are rounded up to a multiple of at most this, for speed, and have no words then."""
 
 
 def build(config: dict[str, Any], labels: tuple[str, ...], tensors: dict[str, Tensor]) -> SequenceClassifier:
@@ -49,17 +53,26 @@ def build(config: dict[str, Any], labels: tuple[str, ...], tensors: dict[str, Te
     return SequenceClassifier(model.eval())
 
 
-def save(model: SequenceClassifier, words: Path, max_tokens: int, path: Path) -> None:
-    """Write a checkpoint with the tokenizer of the folder `words`. Raises BundleUnusable where it has more words."""
+def save(model: SequenceClassifier, words: Path, max_tokens: int, path: Path, talk: Talk) -> None:
+    """Write a checkpoint with the tokenizer of the folder `words`.
+
+    Raises BundleUnusable where it has more words than the model; warns where it has fewer.
+    """
     from transformers import AutoTokenizer, BertTokenizerFast  # noqa: PLC0415 - seconds to import
 
     if (words / "tokenizer.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(words, trust_remote_code=False, local_files_only=True)
     else:
         tokenizer = BertTokenizerFast.from_pretrained(words, local_files_only=True)
-    if len(tokenizer) > model.classifier.config.vocab_size:
+    known, room = len(tokenizer), model.classifier.config.vocab_size
+    if known > room:
         raise BundleUnusable(
-            f"the tokenizer has {len(tokenizer)} words, and the model {model.classifier.config.vocab_size}.",
+            f"the tokenizer has {known} words, and the model {room}.",
             hint="give the model's own with --tokenizer FOLDER",
+        )
+    if known + ROUNDED <= room:
+        talk.warn(
+            f"the tokenizer has {known} words, and the model {room}: if it is not the model's own, all answers are "
+            "wrong; see --tokenizer"
         )
     save_with(model, tokenizer, max_tokens, path)

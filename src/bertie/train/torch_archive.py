@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bertie.errors import BundleDamaged
@@ -41,9 +44,7 @@ NOT_WEIGHTS = "only tensors in plain containers, as torch.save(model.state_dict(
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by their names in the model. Raises BundleDamaged for anything else in it."""
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file  # noqa: PLC0415 - one of three kinds of files
-
-        found: Any = load_file(path)
+        found: Any = _from_safetensors(path)
     elif is_torchscript(path):
         found = _from_torchscript(path)
     else:
@@ -57,10 +58,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def is_torchscript(path: Path) -> bool:
     """Return whether a file is a program of TorchScript."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _from_safetensors(path: Path) -> Any:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleDamaged(f"{path} is not a whole file of weights: {error}.", hint="copy it again") from error
 
 
 def _from_pickle(path: Path) -> Any:
@@ -89,6 +98,8 @@ def _from_torchscript(path: Path) -> dict[str, Tensor]:
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,
+        zlib.error,
+        OSError,
         LookupError,
         EOFError,
         ValueError,
