@@ -76,6 +76,13 @@ def test_nothing_of_an_execution_is_committed() -> None:
     assert leftovers(read()) == []
 
 
+def test_its_links_into_the_documentation_lead_somewhere() -> None:
+    text = "".join(cell.source for cell in read().cells if cell.cell_type == "markdown")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    assert len(targets) > 5
+    assert [target for target in targets if not (NOTEBOOK.parent / target).exists()] == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -243,6 +250,7 @@ def test_it_runs_from_top_to_bottom(
     assert "Report of run" in said(notebook, "show-report")
     assert "the same labels as without the server: True" in said(notebook, "ask-many")
     assert "the same probabilities: True" in said(notebook, "pack")
+    assert "the same labels: True" in said(notebook, "import-model")
     assert "CreateTrainingJob" in said(notebook, "sagemaker-train")
     requests = said(notebook, "sagemaker-deploy")
     assert requests.index("CreateModel") < requests.index("CreateEndpointConfig") < requests.index("CreateEndpoint<")
