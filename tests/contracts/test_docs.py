@@ -9,12 +9,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import make_rows
+from tests.pipeline.test_import_model import as_the_sample_saved, write_vocabulary
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -31,6 +35,9 @@ PAGES = (
     "docs/guides/sagemaker-training.md",
 )
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+MIGRATE = "docs/guides/migrate.md"
+"""A page whose commands have a test of their own: they begin with a model that another program saved."""
 
 NOT_RUN = {
     "source .venv/bin/activate": "the test has the environment on its path already",
@@ -164,6 +171,29 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
     assert '"label"' in said["curl localhost:8080/invocations -d '\"Where is my parcel?\"'"]
 
 
+@pytest.mark.slow
+def test_the_commands_for_a_model_of_the_old_sample(tiny_run: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    as_the_sample_saved(tiny_run, saved)
+    write_vocabulary(tiny_run, saved)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
+        for path in saved.iterdir():
+            archive.add(path, path.name)
+    labels = {"delivery": "unacceptable", "praise": "acceptable"}
+    rows = [f"{text},{labels[label]}" for text, label in make_rows(40)]
+    (tmp_path / "test.csv").write_text("\n".join(["sentence,label", *rows]) + "\n")
+    [block] = re.findall(r"^```bash\n(.*?)^```", (ROOT / MIGRATE).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = block.splitlines()
+    assert [line.split()[1] for line in lines] == ["import", "evaluate", "serve"]
+    reader = Reader(tmp_path)
+    try:
+        for line in lines:
+            reader.type(line)
+    finally:
+        reader.stop()
+
+
 def _free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -179,6 +209,8 @@ def test_the_documentation_has_commands_and_few_of_them_are_left_out() -> None:
     lines = [line for _, kind, body in blocks() if kind == "bash" for line in body.splitlines() if line.strip()]
     assert len(lines) > 10
     assert {*NOT_RUN, STOPPED} <= set(lines)
+    guides = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "guides").glob("*.md")}
+    assert {*PAGES, MIGRATE} == {*guides, "README.md"}
 
 
 def test_a_broken_command_would_be_seen(tmp_path: Path) -> None:

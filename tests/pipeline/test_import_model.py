@@ -26,16 +26,25 @@ from tests.train.test_torch_archive import Attack
 QUIET = Talk(quiet=True)
 
 
-@pytest.fixture(scope="module")
-def old(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the sample's training script wrote it: a pickle of weights, no names of labels, no vocabulary."""
-    folder = tmp_path_factory.mktemp("old")
-    model = load_checkpoint(tiny_run / "checkpoint").classifier
+def as_the_sample_saved(run: Path, folder: Path) -> None:
+    """Write what the sample's training script wrote: a pickle of weights, no names of labels, no vocabulary."""
+    model = load_checkpoint(run / "checkpoint").classifier
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    config = json.loads((tiny_run / "checkpoint" / "config.json").read_text())
+    config = json.loads((run / "checkpoint" / "config.json").read_text())
     for name in ("id2label", "label2id", "dtype", "transformers_version"):
         config.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config | {"num_labels": 2}))
+
+
+def write_vocabulary(run: Path, folder: Path) -> None:
+    words = json.loads((run / "checkpoint" / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
+
+
+@pytest.fixture(scope="module")
+def old(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    as_the_sample_saved(tiny_run, folder)
     return folder
 
 
@@ -77,8 +86,7 @@ def test_a_traced_file(tiny_run: Path, tmp_path: Path) -> None:
 def test_the_command_line_with_a_vocabulary(old: Path, tiny_run: Path, tmp_path: Path, bertie: Bertie) -> None:
     folder = tmp_path / "old"
     shutil.copytree(old, folder)
-    words = json.loads((tiny_run / "checkpoint" / "tokenizer.json").read_text())["model"]["vocab"]
-    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
+    write_vocabulary(tiny_run, folder)
     done = bertie(
         "import", folder, "--out", tmp_path / "out", "--labels", "delivery, praise", "--max-tokens", 32, "--json"
     )
