@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.tables.inference import infer
 from benchmarks.tables.serving import lasting, serve
-from benchmarks.tables.training import defaults, demo, distill, million_rows, train
+from benchmarks.tables.training import defaults, demo, distill, million_rows, train, train_time
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,6 +25,7 @@ are noisy: compare the rows of one table, which come from one run, and quote rat
 
 SECTIONS = {
     "train": train,
+    "train_time": train_time,
     "infer": infer,
     "serve": serve,
     **dict.fromkeys(("serve_overload", "serve_soak", "serve_replace", "serve_kill"), lasting),
