@@ -59,6 +59,14 @@ class Tokens:
         """Tokens in each window."""
         return np.diff(self.starts)
 
+    def windows(self, chosen: NDArray[np.int64]) -> Tokens:
+        """Return some windows, each as a text of its own."""
+        lengths = self.lengths[chosen]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.repeat(self.starts[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+        rows = np.arange(len(chosen))
+        return Tokens(self.ids[places], self.types[places], starts, rows, self.truncated[self.rows[chosen]])
+
     def pad(self, windows: NDArray[np.int64], pad_id: int) -> dict[str, NDArray[np.int64]]:
         """Return the model's inputs for some windows, each [windows, longest of these windows]."""
         lengths = self.lengths[windows]

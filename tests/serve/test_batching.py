@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertie.errors import DeadlinePassed, Overloaded
-from bertie.serve.batching import MAX_ROWS, OVERHEAD, Batch, Job, Waiting, best_range
+from bertie.serve.batching import MAX_ROWS, OVERHEAD, SLICE, Batch, Job, Waiting, best_range
 from bertie.tokens import Tokens
 
 PLENTY = 1e9
@@ -143,6 +143,62 @@ def test_only_so_much_may_wait() -> None:
         queue.put(job(1), room=30)
     queue.put(job(1), room=31)
     assert queue.tokens == 31
+
+
+def test_a_large_request_does_not_hold_up_small_ones() -> None:
+    large, small = job(*[20] * 100), [job(5), job(60), job(9)]
+    queue = waiting(large, batch_tokens=64)
+    order = [taken(queue.take(0))]
+    for one in small:
+        queue.put(one, room=PLENTY)
+    while not all(one.left <= 0 or one.pending == 0 for one in small):
+        order.append(taken(queue.take(0)))
+    # At most every other batch is the large one's.
+    assert len(order) <= 1 + 2 * len(small)
+    assert large.pending > 0
+
+
+def test_a_large_request_leaves_half_of_the_room_to_others() -> None:
+    queue = waiting(job(*[20] * 1000), batch_tokens=64)
+    queue.put(job(50), room=100)
+    with pytest.raises(Overloaded):
+        queue.put(job(1), room=100)
+    # A second large one takes the other half, and a third has no room.
+    queue = waiting(job(*[20] * 1000), batch_tokens=64)
+    queue.put(job(*[20] * 500), room=100)
+    for late in (job(*[20] * 500), job(1)):
+        with pytest.raises(Overloaded):
+            queue.put(late, room=100)
+
+
+def test_a_request_of_more_windows_than_are_looked_at_at_once_is_answered_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bertie.serve.batching.SLICE", 8)
+    many, few = job(*[3, 9, 3, 7, 1] * 7, first=10), job(4, 9)
+    queue = waiting(many, few, batch_tokens=24)
+    while (batch := queue.take(0)) is not None:
+        for one, windows in batch.parts:
+            assert max(windows) - min(windows) < 8, "they are of one slice"
+            assert one.first >= min(8, len(one.lengths)) or min(windows) < 8
+        batch.fill(model(batch))
+    for one in (many, few):
+        assert told(one) == 1
+        assert one.logits[:, 1].tolist() == one.lengths.tolist()
+        assert one.logits[:, 0].tolist() == one.tokens.ids[one.tokens.starts[:-1]].tolist()
+
+
+def test_the_time_for_a_batch_does_not_grow_with_the_request() -> None:
+    looked = []
+    for count in (4_000, 200_000):
+        one = job(*[5] * count)
+        queue = waiting(one, batch_tokens=640)
+        for _ in range(20):
+            looked.append(len(one.next()))
+            batch = queue.take(0)
+            assert batch is not None
+            assert len(batch.inputs(0)["input_ids"]) == 128
+    assert max(looked) <= SLICE
 
 
 @given(

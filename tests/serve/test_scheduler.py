@@ -11,6 +11,7 @@ import pytest
 
 import bertie
 from bertie.errors import BertieError, DeadlinePassed, NotReady, Overloaded, RequestInvalid
+from bertie.serve.batching import Batch
 from bertie.serve.scheduler import INLINE_CHARACTERS, Scheduler
 
 pytestmark = pytest.mark.anyio
@@ -214,3 +215,42 @@ async def test_who_waits_for_one_batch_is_woken_at_once(
     await asyncio.gather(first, *others)
     assert [rows for rows, _ in held.calls] == [1, 9]
     assert woken == 2
+
+
+async def test_what_could_never_be_ready_in_time_is_refused_at_once(scheduler: Scheduler, held: Held) -> None:
+    scheduler.rate = 100.0
+    with pytest.raises(DeadlinePassed, match="take about"):
+        await scheduler.classify(["where is my parcel"] * 2000, timeout=30)
+    assert held.calls == []
+    assert len((await scheduler.classify(["where is my parcel"] * 80, timeout=30)).predictions) == 80
+
+
+async def test_an_error_nobody_expected_fails_who_waits_and_not_the_thread(
+    held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken: list[bool] = []
+    text = "where is my secret parcel"  # what a library's error may repeat
+
+    def observe(_: Batch) -> None:
+        if broken:
+            raise ValueError(text)
+
+    made = Scheduler(held, batch_tokens=512, queue_seconds=60, observe=observe)  # type: ignore[arg-type]
+    held.running.clear()
+    try:
+        first = await busy(made, held)
+        broken.append(True)
+        rest = [asyncio.create_task(made.classify(["ok"], timeout=30)) for _ in range(3)]
+        while len(made._waiting.jobs) < 3:
+            await asyncio.sleep(0.001)
+        held.go.set()
+        assert len((await first).predictions) == 1  # it was answered before
+        for one in rest:
+            with pytest.raises(ValueError, match="secret"):
+                await one
+        broken.clear()
+        assert len((await made.classify(["ok"], timeout=30)).predictions) == 1
+    finally:
+        made.close()
+    assert "failed with ValueError" in caplog.text
+    assert "secret" not in "".join(record.getMessage() for record in caplog.records)

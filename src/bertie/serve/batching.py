@@ -23,6 +23,9 @@ OVERHEAD = 64
 MAX_ROWS = 256
 """Windows of one model call."""
 
+SLICE = 4 * MAX_ROWS
+"""Windows of one request that are looked at for the next batch: to sort a million takes longer than to run some."""
+
 
 @dataclass(eq=False)
 class Job:
@@ -39,17 +42,45 @@ class Job:
     """Whether the client has left."""
     begun: float = 0.0
     """When its first windows were taken."""
+    lengths: NDArray[np.int64] = field(init=False)
+    """Tokens of each window."""
     waiting: NDArray[np.bool_] = field(init=False)
+    first: int = 0
+    """The first window that waits; none does where it is beyond the last."""
+    pending: int = field(init=False)
+    """Tokens that wait."""
     left: int = field(init=False)
+    """Windows that have not run; -1 after the end."""
 
     def __post_init__(self) -> None:
-        self.waiting = np.ones(len(self.tokens.rows), dtype=np.bool_)
-        self.left = len(self.tokens.rows)
+        self.lengths = self.tokens.lengths
+        self.waiting = np.ones(len(self.lengths), dtype=np.bool_)
+        self.left, self.pending = len(self.lengths), self.size
 
     @property
     def size(self) -> int:
         """Tokens of all its windows."""
         return int(self.tokens.starts[-1])
+
+    @property
+    def waits(self) -> bool:
+        """Whether a window of it waits."""
+        return self.first < len(self.waiting)
+
+    def next(self) -> NDArray[np.int64]:
+        """Return the first windows that wait, those of one slice at most."""
+        return self.first + np.flatnonzero(self.waiting[self.first : self.first + SLICE])
+
+    def take(self, windows: NDArray[np.int64], now: float) -> int:
+        """Have some of `next` wait no longer; return their tokens."""
+        if self.pending == self.size:
+            self.begun = now
+        self.waiting[windows] = False
+        rest = self.waiting[self.first : self.first + SLICE]
+        self.first += int(rest.argmax()) if rest.any() else len(rest)
+        taken = int(self.lengths[windows].sum())
+        self.pending -= taken
+        return taken
 
     def end(self, error: Exception | None = None) -> None:
         """Tell who waits, unless that has happened."""
@@ -67,7 +98,7 @@ class Batch:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each window."""
-        return np.concatenate([job.tokens.lengths[windows] for job, windows in self.parts])
+        return np.concatenate([job.lengths[windows] for job, windows in self.parts])
 
     @property
     def tokens(self) -> int:
@@ -76,10 +107,18 @@ class Batch:
 
     def inputs(self, pad_id: int) -> dict[str, NDArray[np.int64]]:
         """Return the model's inputs, [windows, longest window]."""
-        whole = join(job.tokens for job, _ in self.parts)
-        firsts = np.cumsum([0, *(len(job.tokens.rows) for job, _ in self.parts)])
-        places = [first + windows for first, (_, windows) in zip(firsts[:-1], self.parts, strict=True)]
-        return whole.pad(np.concatenate(places), pad_id)
+        # To put all windows of small requests together takes less than to choose some; not so for large ones.
+        whole = [len(job.lengths) <= SLICE for job, _ in self.parts]
+        some = [
+            job.tokens if all_of_it else job.tokens.windows(windows)
+            for all_of_it, (job, windows) in zip(whole, self.parts, strict=True)
+        ]
+        firsts = np.cumsum([0, *(len(tokens.rows) for tokens in some)])
+        places = [
+            first + (windows if all_of_it else np.arange(len(windows)))
+            for all_of_it, first, (_, windows) in zip(whole, firsts[:-1], self.parts, strict=True)
+        ]
+        return join(some).pad(np.concatenate(places), pad_id)
 
     def halves(self) -> tuple[Batch, ...]:
         """Return two batches of half the jobs each; nothing for one job."""
@@ -104,23 +143,36 @@ class Batch:
 
 
 class Waiting:
-    """The jobs that wait, oldest first, at most so many tokens of them. Not safe to call from several threads."""
+    """The jobs that wait, oldest first, at most so many tokens of them. Not safe to call from several threads.
+
+    A job of more than one batch goes behind the others after each batch that it was in, so that a large request cannot
+    hold up small ones, and of the room it takes at most half.
+    """
 
     def __init__(self, *, batch_tokens: int) -> None:
         self.batch_tokens = batch_tokens
         self.jobs: list[Job] = []
         self.tokens = 0
         """Tokens that wait."""
+        self._long: list[Job] = []
+        """Those of the jobs that are more than one batch."""
 
     def put(self, job: Job, *, room: float) -> None:
         """Let a job wait. Raises Overloaded as `check` does."""
         self.check(job.size, room=room)
         self.jobs.append(job)
         self.tokens += job.size
+        if job.size > self.batch_tokens:
+            self._long.append(job)
 
     def check(self, size: int, *, room: float) -> None:
         """Raise Overloaded if with so many tokens more than `room` would wait; where nothing waits, any job may."""
-        if self.jobs and self.tokens + size > room:
+        if not self.jobs:
+            return
+        # Half of the room at most for each of the large ones: the other half is for those that come meanwhile.
+        half = room / 2
+        held = self.tokens - sum(max(0.0, job.pending - half) for job in self._long)
+        if held + (size if size <= self.batch_tokens else min(size, half)) > room:
             raise Overloaded(
                 f"{self.tokens} tokens wait already, which is as much as can be answered in time.",
                 hint="try again after the seconds in Retry-After, or start more servers",
@@ -131,26 +183,41 @@ class Waiting:
         self._drop(now)
         if not self.jobs:
             return None
-        lengths = np.concatenate([job.tokens.lengths[job.waiting] for job in self.jobs])
-        ages = np.repeat(np.arange(len(self.jobs)), [int(job.waiting.sum()) for job in self.jobs])
+        there = [job.next() for job in self.jobs]
+        lengths = np.concatenate([job.lengths[windows] for job, windows in zip(self.jobs, there, strict=True)])
+        ages = np.repeat(np.arange(len(self.jobs)), [len(windows) for windows in there])
         # Of windows of one length the oldest stand last, next to the longer ones, where the choice begins.
         order = np.lexsort((-ages, lengths))
         anchor = int(np.flatnonzero(ages[order] == 0)[-1])
         picked = order[slice(*best_range(lengths[order], anchor, self.batch_tokens))]
-        return self._taken(picked, ages, now)
+        return self._taken(picked, there, ages, now)
 
-    def _taken(self, picked: NDArray[np.int64], ages: NDArray[np.int64], now: float) -> Batch:
+    def clear(self, error: Exception) -> None:
+        """Tell all that wait that there will be no answer."""
+        jobs, self.jobs, self._long, self.tokens = self.jobs, [], [], 0
+        for job in jobs:
+            job.end(error)
+
+    def _taken(
+        self, picked: NDArray[np.int64], there: list[NDArray[np.int64]], ages: NDArray[np.int64], now: float
+    ) -> Batch:
         firsts = np.searchsorted(ages, np.arange(len(self.jobs)))
         parts = []
         for age in np.unique(ages[picked]):
             job = self.jobs[age]
-            windows = np.flatnonzero(job.waiting)[np.sort(picked[ages[picked] == age]) - firsts[age]]
-            job.begun = now if job.waiting.all() else job.begun
-            job.waiting[windows] = False
-            self.tokens -= int(job.tokens.lengths[windows].sum())
+            windows = there[age][np.sort(picked[ages[picked] == age]) - firsts[age]]
+            self.tokens -= job.take(windows, now)
             parts.append((job, windows))
-        self.jobs = [job for job in self.jobs if job.waiting.any()]
+        served = {id(job) for job, _ in parts} & {id(job) for job in self._long}
+        self._keep(
+            [*(job for job in self.jobs if id(job) not in served), *(job for job, _ in parts if id(job) in served)]
+        )
         return Batch(tuple(parts))
+
+    def _keep(self, jobs: list[Job]) -> None:
+        self.jobs = [job for job in jobs if job.waits]
+        if self._long:
+            self._long = [job for job in self.jobs if job.size > self.batch_tokens]
 
     def _drop(self, now: float) -> None:
         for job in self.jobs:
@@ -158,8 +225,8 @@ class Waiting:
                 job.end(DeadlinePassed("the answer was not ready in time.", hint="send fewer texts, or later"))
         staying = [job for job in self.jobs if job.left > 0 and not job.gone]
         if len(staying) < len(self.jobs):
-            self.jobs = staying
-            self.tokens = sum(int(job.tokens.lengths[job.waiting].sum()) for job in staying)
+            self._keep(staying)
+            self.tokens = sum(job.pending for job in self.jobs)
 
 
 def best_range(lengths: NDArray[np.int64], anchor: int, budget: int) -> tuple[int, int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,8 @@ from bertie.scores import Decision, Prediction, predictions, probabilities
 from bertie.serve.batching import MAX_ROWS, Batch, Job, Waiting
 from bertie.tokens import Text, Tokens, pooled
 
+LOG = logging.getLogger("bertie")
+
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized at once, in a tenth of a millisecond or two; a thread would cost as much."""
 
@@ -27,6 +31,9 @@ RATE_MEMORY = 0.05
 """Weight of the last batch in the running mean of tokens a second."""
 
 PHASES = ("tokenize", "queue", "model")
+
+HOPELESS = 1.5
+"""How many times the time that is left a request may take, as far as one can tell, and is tried all the same."""
 
 FIRST_LENGTH = 16
 """Tokens of each window of the batch that is computed once to begin with a rate that is about right."""
@@ -108,6 +115,7 @@ class Scheduler:
         self._waiting.check(len(texts), room=self._room)
         tokens = await self._encoded(texts)
         encoded = self._clock()
+        self._refuse_hopeless(int(tokens.starts[-1]), begun + timeout - encoded)
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[bool] = loop.create_future()
         logits = np.empty((len(tokens.rows), len(self.classifier.labels)), dtype=np.float32)
@@ -133,6 +141,15 @@ class Scheduler:
         phases = {"tokenize": encoded - begun, "queue": job.begun - encoded, "model": computed - job.begun}
         return Answer(raw, self.classifier.decision, phases, tokens=job.size)
 
+    def _refuse_hopeless(self, size: int, left: float) -> None:
+        """Raise DeadlinePassed for what would take far longer than there is time: it would be computed for nobody."""
+        needed = size / self.rate
+        if size > self._waiting.batch_tokens and needed > HOPELESS * left:
+            raise DeadlinePassed(
+                f"the texts of this request take about {needed:.0f} seconds, and {max(0.0, left):.0f} are left.",
+                hint="send fewer texts at once",
+            )
+
     async def _encoded(self, texts: Sequence[Text]) -> Tokens:
         parts = (part for text in texts for part in (text if isinstance(text, tuple) else (text,)))
         size = sum(len(part) for part in parts if isinstance(part, str))
@@ -156,12 +173,18 @@ class Scheduler:
         return windows.size / max(self._clock() - begun, 1e-6)
 
     def _work(self) -> None:
-        while True:
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """Wait for the next batch and compute it; return whether there may be another."""
+        batch = None
+        try:
             with self._changed:
                 while (batch := self._waiting.take(self._clock())) is None:
                     self._tell()
                     if self._stopped:
-                        return
+                        return False
                     self._changed.wait()
             begun = self._clock()
             self._compute(batch)
@@ -172,6 +195,19 @@ class Scheduler:
             self.rate += weight * (measured - self.rate)
             if self._observe is not None:
                 self._observe(batch)
+        except Exception as error:  # without this thread nobody would be answered any more, and /ping would say 200
+            self._fail_all(batch, error)
+        return True
+
+    def _fail_all(self, batch: Batch | None, error: Exception) -> None:
+        # What an error of a library says may hold texts; where it happened does not.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        LOG.error("the model's thread failed with %s and goes on:\n%s", type(error).__name__, places)
+        with self._changed:
+            self._waiting.clear(error)
+        if batch is not None:
+            batch.fail(error)
+        self._tell()
 
     def _tell(self) -> None:
         """Wake all who wait for what has ended, at once: each waking of the event loop is a system call."""
