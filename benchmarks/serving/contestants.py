@@ -29,7 +29,7 @@ class Contestant:
     """Where the label stands in the JSON of an answer."""
     note: str
     """How it is driven, for the page."""
-    first_rate: float = 200.0
+    first_rate: float = 20.0
     """Requests a second where the search begins."""
     environ: dict[str, str] = field(default_factory=dict)
 

@@ -21,6 +21,8 @@ from benchmarks.serving.process import Failed, Server, free_port, running
 ROOT = Path(__file__).parents[2]
 QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
 
+REST_SECONDS, AT_ONCE_SECONDS = 300.0, 0.2
+
 
 @dataclasses.dataclass
 class Session:
@@ -43,6 +45,7 @@ class Session:
     def load(self, rate: float, seconds: float, *, even: bool = False) -> dict[str, Any]:
         """Return the report of a load, with the CPU microseconds of a request on either side."""
         self.seed += 2
+        self._rest()
         plan = Plan(
             port=self.server.port,
             path=self.contestant.path,
@@ -63,6 +66,16 @@ class Session:
         taken = {"server_us": after["cpu_seconds"] - before["cpu_seconds"], "load_us": report["cpu_seconds"]}
         time.sleep(0.5)
         return report | {name: 1e6 * value / max(1, report["sent"]) for name, value in taken.items()}
+
+    def _rest(self) -> None:
+        """Wait until what an earlier load has left is worked off, and a request is answered at once. Raises Failed."""
+        end = time.monotonic() + REST_SECONDS
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            self.server.ask(self.contestant.path, self.bodies[0])
+            if time.monotonic() - begun < AT_ONCE_SECONDS:
+                return
+        raise Failed(f"it has not come to rest {REST_SECONDS:g} seconds after a load")
 
 
 @contextmanager

@@ -91,8 +91,10 @@ async def test_more_than_can_be_answered_in_time_is_a_429(
     endpoint = endpoint_for(classifier, ServeSettings())
     monkeypatch.setattr(Waiting, "put", full)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app=make_app(endpoint)), base_url="http://test")
-    response = await client.post("/invocations", json="a")
-    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    for path, body in (("/invocations", "a"), ("/v2/models/model/infer", {"inputs": [tensor]})):
+        response = await client.post(path, json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1"), path
 
 
 def full(*_: object, **__: object) -> None:

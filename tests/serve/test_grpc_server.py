@@ -78,6 +78,12 @@ def test_answers_are_the_classifiers(client: Any, tiny_bundle: Path) -> None:
     assert logits.as_numpy("logits").shape == (3, 2)
 
 
+def test_a_large_message_is_read_like_a_small_one(client: Any) -> None:
+    long = ["where is my parcel " * 5000, "i love it"]
+    answer = client.infer("model", [tensor(long)])
+    assert answer.as_numpy("label")[1].decode() == "praise"
+
+
 def test_contents_that_are_not_raw(address: str, tiny_bundle: Path) -> None:
     request = message("ModelInferRequest")(model_name="model")
     request.inputs.add(name="text", datatype="BYTES", shape=[3]).contents.bytes_contents.extend(

@@ -149,11 +149,11 @@ async def test_what_needs_a_key(classifier: bertie.Classifier, tmp_path: Path, m
     monkeypatch.setenv(VARIABLE, TWO)
     app = app_for(classifier, ServeSettings(api_keys=file_of(tmp_path, ONE)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
-        for path in ("/ping", "/v2/health/live", "/v2/health/ready"):
+        for path in ("/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/static-offline-docs/swagger-ui.css"):
             assert (await client.get(path)).status_code == 200
         for path in (
             "/metrics",
-            "/docs",
+            "/docs/oauth2-redirect",
             "/v2",
             "/v2/models/model",
             "/nowhere",
@@ -162,6 +162,7 @@ async def test_what_needs_a_key(classifier: bertie.Classifier, tmp_path: Path, m
         ):
             response = await client.get(path)
             assert response.status_code == 401, path
+        assert (await client.get("/openapi.json")).json()["security"] == [{"key": []}]
         assert response.headers["www-authenticate"] == "Bearer"
         assert response.json()["error"]["code"] == "KeyRefused"
         for headers in ({"authorization": f"Bearer {ONE}"}, {"x-api-key": ONE}, {"authorization": f"bearer {TWO}"}):
@@ -179,6 +180,7 @@ async def test_without_keys_nothing_needs_one(classifier: bertie.Classifier) -> 
     app = app_for(classifier, ServeSettings())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         assert (await client.get("/metrics")).status_code == 200
+        assert "security" not in (await client.get("/openapi.json")).json()
 
 
 @pytest.mark.slow
@@ -201,6 +203,11 @@ def test_a_real_server_takes_keys_and_never_shows_them(tiny_bundle: Path, tmp_pa
     said = server.said()
     assert not [key for key in (ONE, TWO, THREE) if key in said]
     assert "key=shop" in said
+    lines = [line for line in said.splitlines() if "method=gRPC" in line]
+    assert [("key=1" in line, "error=KeyRefused" in line) for line in lines if "ServerReady" not in line] == [
+        (False, True),
+        (True, False),
+    ]
 
 
 def over_grpc(address: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections import Counter
@@ -10,9 +11,17 @@ import pytest
 
 import bertie
 from bertie.config import ServeSettings
-from bertie.errors import BundleDamaged, BundleNotFound, ModelKnown, ModelTooLarge, ModelUnknown, NotReady
+from bertie.errors import (
+    BundleDamaged,
+    BundleNotFound,
+    ModelKnown,
+    ModelTooLarge,
+    ModelUnknown,
+    NotReady,
+    RequestInvalid,
+)
 from bertie.serve.loaded import Loaded
-from bertie.serve.loading import Fresh, load_warm
+from bertie.serve.loading import Fresh, expected_bytes, file_bytes, load_warm
 from bertie.serve.models import Models
 from bertie.serve.shares import Share
 
@@ -140,6 +149,101 @@ async def test_what_is_replaced_on_disk_is_loaded_and_what_is_damaged_is_not(bun
     assert await held(models) is not before
     assert await asked(models) == "delivery"
     watching.cancel()
+    await models.close()
+
+
+async def test_a_bundle_that_was_seen_before_all_of_it_was_there_is_tried_again(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    before = await held(models)
+    watching = asyncio.create_task(models.watch(0.02))
+    whole = (bundles[0] / "model.onnx").read_bytes()
+    (bundles[0] / "model.onnx").write_bytes(whole[:100])
+    os.utime(bundles[0] / "manifest.json")
+    await asyncio.sleep(0.3)
+    assert await held(models) is before
+    (bundles[0] / "model.onnx").write_bytes(whole)  # the manifest stays as it was seen
+    for _ in range(200):
+        if await held(models) is not before:
+            break
+        await asyncio.sleep(0.05)
+    assert await held(models) is not before
+    watching.cancel()
+    await models.close()
+
+
+async def test_what_another_process_remembered_is_loaded_when_it_is_asked(bundles: list[Path]) -> None:
+    first = made()
+    await first.open({"one": (Share(bundles[0]),)})
+    await first.load("two", (Share(bundles[1], 3), Share(bundles[2])), pinned=False)
+    known = json.loads(json.dumps(first.remember()))
+    await first.close()
+    second = made()
+    await second.open({"one": (Share(bundles[0]),)}, known)
+    assert [(one.name, one.loaded) for one in second.all()] == [("one", True), ("two", False)]
+    assert second.find("two").bundles == first.find("two").bundles
+    assert await asked(second, "two") == "delivery"
+    assert second.remember() == first.remember()
+    with pytest.raises(RequestInvalid, match="started with"):
+        await second.unload("one")
+    await second.unload("two")
+    assert second.remember() == []
+    await second.close()
+
+
+async def test_room_is_made_before_a_model_is_loaded(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[list[str]] = []
+    monkeypatch.setattr("bertie.serve.models.expected_bytes", lambda _: 10 << 20)
+
+    def load(bundle: Path, settings: ServeSettings) -> Fresh:
+        there.append([model.name for model in models.all() if model.loaded])
+        fresh = load_warm(bundle, settings)
+        return Fresh(fresh.classifier, 10 << 20, fresh.digest)
+
+    models = Models(ServeSettings(memory_limit_mb=15), loads=load)
+    models.opened = True
+    for name, bundle in zip("ab", bundles, strict=False):
+        await models.load(name, (Share(bundle),), pinned=False)
+    assert there == [[], []]
+    monkeypatch.setattr("bertie.serve.models.expected_bytes", lambda _: 20 << 20)
+    with pytest.raises(ModelTooLarge):
+        await models.load("c", (Share(bundles[2]),), pinned=False)
+    assert len(there) == 2, "it was not even begun"
+    await models.close()
+
+
+def test_a_bundle_says_how_many_bytes_will_be_read(tiny_bundle: Path, tiny_run: Path, tmp_path: Path) -> None:
+    loaded = file_bytes(bertie.load(tiny_bundle))
+    assert expected_bytes(tiny_bundle) == expected_bytes(tiny_run) == loaded > 0
+    assert expected_bytes(tmp_path) == 0
+
+
+async def test_two_that_share_requests_are_told_apart_also_where_they_fail(bundles: list[Path]) -> None:
+    chances = iter([0.0, 0.99])
+    models = Models(ServeSettings(), chance=lambda: next(chances))
+    await models.open({"one": (Share(bundles[0]), Share(bundles[1]))})
+    async with models.lease() as loaded:
+        await loaded.classify(["where is my parcel"], timeout=20)
+    async with models.lease() as loaded:
+        with pytest.raises(RequestInvalid):
+            await loaded.classify(["\ud800"], timeout=20)
+    page = (await models.page()).decode()
+    assert 'bertie_model_requests_total{bundle="a",model="one",outcome="answered"} 1.0' in page
+    assert 'bertie_model_requests_total{bundle="b",model="one",outcome="RequestInvalid"} 1.0' in page
+    await models.close()
+
+
+async def test_numbers_of_a_model_that_is_gone_are_gone(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    await models.load("hash1", (Share(bundles[1]),), pinned=False)
+    async with models.lease("hash1") as loaded:
+        await loaded.classify(["where is my parcel"], timeout=20)
+    assert b'"hash1"' in await models.page()
+    await models.unload("hash1")
+    page = await models.page()
+    assert b'"hash1"' not in page
+    assert b'"one"' in page
     await models.close()
 
 

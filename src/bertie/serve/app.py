@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded
+from bertie.errors import BertieError
 from bertie.serve.direct import Direct, routes_of
 from bertie.serve.endpoint import Endpoint
 from bertie.serve.holder import Holder
@@ -18,7 +18,7 @@ from bertie.serve.metrics import CONTENT_TYPE
 from bertie.serve.operations import enclose, guard
 from bertie.serve.routes import hub, oip, page, repository, sagemaker, tei
 from bertie.serve.routes.documented import PROBLEM, others
-from bertie.serve.wire.exchange import dump, write_error
+from bertie.serve.wire.exchange import dump, headers_of, write_error
 from bertie.version import __version__
 
 
@@ -94,11 +94,6 @@ def explained(error: Exception) -> Response:
     """Return an error as a response; one that is not ours says nothing of the server's insides."""
     note_error(error)
     known = error if isinstance(error, BertieError) else BertieError("the server failed on this request.")
-    # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
-    headers = {"retry-after": "1"} if isinstance(known, Overloaded | NotReady) else {}
-    if isinstance(known, NotReady):
-        # The next request on a connection that is kept would come here again.
-        headers["connection"] = "close"
-    if isinstance(known, KeyRefused):
-        headers["www-authenticate"] = "Bearer"
-    return Response(write_error(known), status_code=known.http_status, media_type="application/json", headers=headers)
+    return Response(
+        write_error(known), status_code=known.http_status, media_type="application/json", headers=headers_of(known)
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -34,13 +34,9 @@ class Endpoint:
         self._held = 0
         """Bytes of the bodies that are in memory now, whole or not."""
 
-    @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Give a request's body, which counts as held until the block ends.
-
-        Raises RequestTooLarge, Overloaded where too much is held for others, ClientSlow where it does not arrive in
-        time, ClientLeft where it never will.
-        """
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Give what counts a request's bytes as held, until the block ends; it raises Overloaded where all is full."""
         held = 0
 
         def hold(size: int) -> None:
@@ -52,6 +48,18 @@ class Endpoint:
                 raise Overloaded("the bodies of other requests fill the memory that is for them.", hint="try again")
 
         try:
+            yield hold
+        finally:
+            self._held -= held
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Give a request's body, which counts as held until the block ends.
+
+        Raises RequestTooLarge, Overloaded where too much is held for others, ClientSlow where it does not arrive in
+        time, ClientLeft where it never will.
+        """
+        with self.holding() as hold:
             try:
                 async with asyncio.timeout(self.settings.timeout_seconds):
                     body = await read_body(request, self.settings.max_body_bytes, hold)
@@ -60,8 +68,6 @@ class Endpoint:
                     f"the request was not there after {self.settings.timeout_seconds:g} seconds.", hint="send it again"
                 ) from None
             yield body
-        finally:
-            self._held -= held
 
     async def answer(
         self, request: Request, read: Callable[[bytes, Limits], Ask], model: str | None = None

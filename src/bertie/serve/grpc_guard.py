@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 
-from bertie.config import ServeSettings
 from bertie.errors import KeyRefused
-from bertie.serve.journal import ENTRY, Entry, request_id
+from bertie.serve.holder import Holder
+from bertie.serve.journal import ENTRY, Entry, note_error, request_id
 from bertie.serve.keys import Keys, admit
 from bertie.serve.tls import Certificate
 
@@ -24,8 +24,8 @@ def bytes_of(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, b
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Lets calls pass that have a key, or need none."""
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    def __init__(self, keys: Keys, models: Holder) -> None:
+        self._keys, self._models = keys, models
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:
         """Pass a call on, or have it refused."""
@@ -33,21 +33,19 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             try:
                 admit(self._keys, bytes_of(call.invocation_metadata or ()))
             except KeyRefused as error:
-                return grpc.unary_unary_rpc_method_handler(_refusal(str(error)))
+                return grpc.unary_unary_rpc_method_handler(self._refusal(error))
         return await continuation(call)
 
+    def _refusal(self, error: KeyRefused) -> Callable[[Any, Any], Awaitable[None]]:
+        async def refuse(_: Any, context: Any) -> None:
+            entry = begin("other", context)  # what was asked for is of the client's making, and was not looked at
+            note_error(error)
+            self._models.count("other", error.http_status)
+            entry.status = error.http_status
+            entry.write()
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
 
-def _refusal(why: str) -> Callable[[Any, Any], Awaitable[None]]:
-    async def refuse(_: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
-
-    return refuse
-
-
-def interceptors(settings: ServeSettings) -> list[Gate]:
-    """Return what stands before the calls."""
-    keys = Keys(settings.api_keys)
-    return [Gate(keys)] if keys else []
+        return refuse
 
 
 def add_port(server: grpc.aio.Server, address: str, certified: Certificate | None) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from anyio import to_thread
 from grpc import StatusCode
 
 from bertie.errors import BertieError, UsageError
-from bertie.serve.endpoint import Endpoint
-from bertie.serve.grpc_guard import add_port, begin, interceptors
+from bertie.serve.endpoint import INLINE_BYTES, Endpoint
+from bertie.serve.grpc_guard import Gate, add_port, begin, bytes_of
 from bertie.serve.journal import note_answer, note_error
+from bertie.serve.keys import Keys, admit
 from bertie.serve.tls import certificate
 from bertie.serve.wire import oip, oip_grpc
 from bertie.serve.wire.exchange import Found, Limits
@@ -34,11 +36,13 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 async def start(endpoint: Endpoint, host: str, port: int) -> tuple[grpc.aio.Server, int]:
     """Start to answer, and return the server and its port. Raises UsageError where the port is taken."""
     limit = endpoint.settings.max_body_bytes
+    keys = Keys(endpoint.settings.api_keys)
     server = grpc.aio.server(
-        interceptors=interceptors(endpoint.settings),
+        interceptors=[Gate(keys, endpoint.models)] if keys else [],
         options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)],
+        maximum_concurrent_rpcs=endpoint.settings.max_connections,
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, _handlers(endpoint)),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, _handlers(endpoint, keys)),))
     try:
         certified = certificate(endpoint.settings.tls_cert, endpoint.settings.tls_key)
         bound = add_port(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", certified)
@@ -48,7 +52,7 @@ async def start(endpoint: Endpoint, host: str, port: int) -> tuple[grpc.aio.Serv
     return server, bound
 
 
-def _handlers(endpoint: Endpoint) -> dict[str, Any]:
+def _handlers(endpoint: Endpoint, keys: Keys) -> dict[str, Any]:
     calls = _Calls(endpoint)
     methods: dict[str, Handler] = {
         "ServerLive": calls.server_live,
@@ -60,7 +64,7 @@ def _handlers(endpoint: Endpoint) -> dict[str, Any]:
     }
     return {
         name: grpc.unary_unary_rpc_method_handler(
-            _told(name, method, endpoint),
+            _told(name, method, endpoint, keys),
             request_deserializer=message(f"{name}Request").FromString,
             response_serializer=message(f"{name}Response").SerializeToString,
         )
@@ -68,13 +72,15 @@ def _handlers(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _told(name: str, method: Handler, endpoint: Endpoint) -> Handler:
+def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys) -> Handler:
     """Have a method count its calls, and tell its errors as gRPC does."""
 
     async def told(request: Any, context: Any) -> Any:
         entry = begin(f"/{SERVICE}/{name}", context)
         status = 500
         try:
+            if keys and not name.startswith("Server"):
+                admit(keys, bytes_of(context.invocation_metadata() or ()))  # it passed; this notes whose key it is
             answer = await method(request, context)
             status = 200
         except BertieError as error:
@@ -124,9 +130,18 @@ class _Calls:
         self._models.check()
         self._find(request.model_name, request.model_version)
         names = oip_grpc.asked(request)
+        with self._endpoint.holding() as hold:
+            return await self._infer(request, context, names, hold)
+
+    async def _infer(self, request: Any, context: Any, names: list[str], hold: Callable[[int], None]) -> Any:
         async with self._models.lease(request.model_name) as held:
-            settings = self._endpoint.settings
-            texts = oip_grpc.read(request, Limits(held.pairs, settings.max_texts, settings.max_characters))
+            settings, size = self._endpoint.settings, request.ByteSize()
+            limits = Limits(held.pairs, settings.max_texts, settings.max_characters)
+            hold(size)
+            if size <= INLINE_BYTES:
+                texts = oip_grpc.read(request, limits)
+            else:
+                texts = await to_thread.run_sync(oip_grpc.read, request, limits)
             # A call that its client ends is cancelled, and with it what it waits for.
             left, limit = context.time_remaining(), settings.timeout_seconds
             answer = await held.classify(texts, timeout=limit if left is None else min(left, limit))

@@ -19,14 +19,15 @@ from bertie.serve.journal import note_key
 VARIABLE = "BERTIE_API_KEYS"
 """Keys in the environment, with commas or spaces between. A flag of their own would show in the list of processes."""
 
-OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready", "/"})
-"""What needs no key: probes, and the page, which asks for one. Anything new does until it is added here.
+OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json"})
+"""What needs no key: probes, the page, which asks for one, and what describes any server of this kind, as links in a
+browser must. Anything new does until it is added here.
 
 /metrics does: it tells which labels users' texts get. Prometheus sends a key with `authorization`.
 """
 
-PAGE = re.compile(r"/page/[a-z]+\.[a-z]+")
-"""The page's own files."""
+PAGE = re.compile(r"/page/[a-z]+\.[a-z]+|/static-offline-docs/[a-z-]+\.[a-z]+")
+"""The page's own files, and those of /docs."""
 
 LINE = re.compile(r"(?:(?P<name>[\w .-]{1,64}):\s*)?(?P<key>[A-Za-z0-9._~+/=-]{16,})")
 """A key has the letters of RFC 6750; 16 of them at least, so that it cannot be guessed."""

@@ -45,7 +45,15 @@ class Loaded:
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Score texts. Raises as Scheduler.classify does."""
-        answer = await self.scheduler.classify(texts, timeout=timeout)
+        outcome = "Cancelled"
+        try:
+            answer = await self.scheduler.classify(texts, timeout=timeout)
+            outcome = "answered"
+        except Exception as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self.metrics.outcome(outcome)
         self.metrics.answer(answer)
         return replace(answer, name=self.name)
 

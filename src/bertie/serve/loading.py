@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertie.bundle.manifest import FILE
+from bertie.bundle.manifest import FILE, Manifest
 from bertie.config import ServeSettings
+from bertie.errors import BertieError
 from bertie.runtime.classifier import Classifier, load
 
 WARM_LENGTHS = (1, 12, 60)
@@ -44,6 +46,15 @@ def file_bytes(classifier: Classifier) -> int:
     if classifier.manifest is None or classifier.variant is None:
         return 0
     return sum(record.bytes for record in classifier.manifest.read_for(classifier.variant).values())
+
+
+def expected_bytes(bundle: Path) -> int:
+    """Return the bytes of the files of a bundle that would be loaded; 0 where that cannot be told."""
+    for folder in (bundle, bundle / "bundle"):
+        with contextlib.suppress(BertieError, OSError):
+            manifest = Manifest.from_file(folder / FILE)
+            return sum(record.bytes for record in manifest.read_for(manifest.variant()).values())
+    return 0
 
 
 def digest(classifier: Classifier) -> str:

@@ -39,7 +39,13 @@ class Metrics:
         self.padding = self._count("padding_tokens", "Tokens that shorter windows were filled up with.", *MODEL)
         self.labels = self._count("labels", "Answers by label.", *MODEL, "label")
         self.scores = self._spread("scores", "Probability of the label given.", CONFIDENCE)
+        self.outcomes = self._count("model_requests", "Requests to a model by outcome.", *MODEL, "outcome")
         self.queue = Gauge("bertie_queue_tokens", "Tokens that wait for the model.", MODEL, registry=self._registry)
+
+    @property
+    def _by_model(self) -> tuple[Counter | Gauge | Histogram, ...]:
+        spreads = (self.seconds, self.windows, self.tokens, self.scores)
+        return (*spreads, self.padding, self.labels, self.outcomes, self.queue)
 
     def _count(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"bertie_{name}", about, labels, registry=self._registry)
@@ -54,6 +60,11 @@ class Metrics:
     def load(self, model: str, outcome: str) -> None:
         """Count a model that was loaded, or was not."""
         self._loads.labels(model, outcome).inc()
+
+    def forget(self, model: str) -> None:
+        """Drop the numbers of a model that is gone: names of clients' choice must not gather for ever."""
+        for one in (*self._by_model, self._loads):
+            one.remove_by_labels({"model": model})
 
     def of(self, model: str, bundle: str) -> ModelMetrics:
         """Return the numbers of one bundle that answers for a model."""
@@ -73,12 +84,17 @@ class ModelMetrics:
         self._windows, self._tokens = of.windows.labels(*who), of.tokens.labels(*who)
         self._padding, self._scores = of.padding.labels(*who), of.scores.labels(*who)
         self._queue = of.queue.labels(*who)
+        self._outcome = functools.cache(lambda outcome: of.outcomes.labels(*who, outcome))
         self._label = functools.cache(lambda label: of.labels.labels(*who, label))
 
     def watch_queue(self, scheduler: Scheduler) -> None:
         """Read from now on how many tokens wait."""
         watched = weakref.ref(scheduler)
         self._queue.set_function(lambda: one.tokens if (one := watched()) else 0)
+
+    def outcome(self, outcome: str) -> None:
+        """Count how a request ended: `answered`, or the name of an error."""
+        self._outcome(outcome).inc()
 
     def answer(self, answer: Answer) -> None:
         """Count what a request was answered, and how long that took."""

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,16 +20,29 @@ from urllib.parse import quote
 from anyio import to_thread
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, ModelKnown, ModelTooLarge, ModelUnknown, NotReady
+from bertie.errors import BertieError, ModelKnown, ModelTooLarge, ModelUnknown, NotReady, RequestInvalid
 from bertie.runtime.classifier import Classifier
 from bertie.serve.holder import Described
 from bertie.serve.loaded import Loaded, Model
-from bertie.serve.loading import Fresh, digest, file_bytes, load_warm, stamp
+from bertie.serve.loading import Fresh, digest, expected_bytes, file_bytes, load_warm, stamp
 from bertie.serve.metrics import Metrics
 from bertie.serve.scheduler import Scheduler
 from bertie.serve.shares import Share
 
 LOG = logging.getLogger("bertie")
+
+
+LONGEST_WAIT = 600.0
+"""Seconds between two tries to load a bundle that cannot be used, at most."""
+
+
+@dataclass
+class _Try:
+    """A bundle that was replaced, and when it is looked at again."""
+
+    stamp: tuple[int, int] | None = None
+    wait: float = 0.0
+    again: float = 0.0
 
 
 class Models:
@@ -93,10 +107,14 @@ class Models:
             if loaded.retired and not loaded.users:
                 self._end(loaded)
 
-    async def open(self, models: Mapping[str, tuple[Share, ...]]) -> None:
-        """Load what the server is told to serve, and be ready. Raises BundleError."""
+    async def open(self, models: Mapping[str, tuple[Share, ...]], known: Sequence[dict[str, Any]] = ()) -> None:
+        """Load what the server is told to serve, know what an earlier process remembered, and be ready.
+
+        Raises BundleError.
+        """
         for name, shares in models.items():
             await self.load(name, shares)
+        self._recall(known)
         self.opened = True
         self.changed()
 
@@ -123,6 +141,11 @@ class Models:
             shares = shares or (known.shares if known else ())
             if not shares:
                 raise ModelUnknown.of(name, self._models)
+            model = known or Model(name, shares, pinned, used=self._clock())
+            if (
+                known is None
+            ):  # of one that is replaced, old and new are there together for a moment, whatever the limit
+                self._make_room(model, sum(expected_bytes(share.bundle) for share in shares))
             fresh: dict[Share, Loaded] = {}
             try:
                 for share in shares:
@@ -131,7 +154,6 @@ class Models:
                 for one in fresh.values():
                     self._retire(one)
                 raise
-            model = known or Model(name, shares, pinned, used=self._clock())
             before, model.loaded = model.loaded, fresh
             self._models[name] = model
             try:
@@ -150,12 +172,43 @@ class Models:
                 self._retire(old)
 
     async def unload(self, name: str) -> None:
-        """Forget a model; requests that hold it are answered. Raises ModelUnknown."""
+        """Forget a model; requests that hold it are answered.
+
+        Raises ModelUnknown, and RequestInvalid for one that the server was started with: nobody could load it again.
+        """
         async with self._loading:
             model = self._find(name)
+            if model.pinned:
+                raise RequestInvalid(
+                    f"model {name!r} is one that this server was started with, and stays.",
+                    expected="a model that was loaded over HTTP",
+                )
             del self._models[name]
             self._put_away(model)
+            self._metrics.forget(name)
             self.changed()
+
+    def remember(self) -> list[dict[str, Any]]:
+        """Return what was loaded over HTTP, as JSON, so that another process can go on with it."""
+        return [
+            {
+                "name": model.name,
+                "shares": [(str(share.bundle), share.weight) for share in model.shares],
+                "pairs": model.pairs,
+                "labels": model.labels,
+            }
+            for model in self._models.values()
+            if not model.pinned
+        ]
+
+    def _recall(self, known: Sequence[dict[str, Any]]) -> None:
+        """Know what another process remembered; it is loaded when it is asked."""
+        for one in known:
+            shares = tuple(Share(Path(bundle), weight) for bundle, weight in one["shares"])
+            self._models.setdefault(
+                one["name"],
+                Model(one["name"], shares, pinned=False, pairs=one["pairs"], labels=tuple(one["labels"])),
+            )
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return what reading a request for a model takes: whether it reads pairs, and its labels."""
@@ -172,24 +225,32 @@ class Models:
 
     async def watch(self, seconds: float) -> None:
         """Replace each model whose bundle is replaced on disk; look every so many seconds, until cancelled."""
-        tried: dict[tuple[str, Share], tuple[int, int] | None] = {}
+        tries: dict[str, _Try] = {}
         while True:
             await asyncio.sleep(seconds)
             for model in list(self._models.values()):
-                for share, loaded in list(model.loaded.items()):
-                    now = await to_thread.run_sync(stamp, share.bundle)
-                    if now in {None, loaded.stamp, tried.get((model.name, share))}:
-                        continue
-                    tried[model.name, share] = now
-                    try:
-                        await self.load(model.name)
-                    except BertieError as error:
-                        LOG.warning("model %s was replaced on disk and cannot be used: %s", model.name, error)
-                    except Exception as error:  # whatever it is, looking for others goes on
-                        LOG.error(  # noqa: TRY400 - one line
-                            "model %s was replaced on disk and loading failed: %r", model.name, error
-                        )
-                    break
+                try:
+                    await self._look(model, tries.setdefault(model.name, _Try()), seconds)
+                except BertieError as error:
+                    LOG.warning("model %s was replaced on disk and cannot be used: %s", model.name, error)
+                except Exception as error:  # whatever it is, looking for others goes on
+                    LOG.error(  # noqa: TRY400 - one line
+                        "model %s was replaced on disk and loading failed: %r", model.name, error
+                    )
+
+    async def _look(self, model: Model, tried: _Try, seconds: float) -> None:
+        """Load a model again if a bundle of it is another one now; one that failed, after a wait that doubles.
+
+        A bundle that is copied into place can be seen before all of it is there.
+        """
+        for share, loaded in list(model.loaded.items()):
+            now = await to_thread.run_sync(stamp, share.bundle)
+            if now in {None, loaded.stamp} or (now == tried.stamp and self._clock() < tried.again):
+                continue
+            wait = min(2 * tried.wait, LONGEST_WAIT) if now == tried.stamp else seconds
+            tried.stamp, tried.wait, tried.again = now, wait, self._clock() + wait
+            await self.load(model.name)
+            return
 
     async def close(self) -> None:
         """Answer what was accepted, and stop."""

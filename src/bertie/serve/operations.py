@@ -33,6 +33,14 @@ def guard(app: FastAPI, settings: ServeSettings) -> None:
     keys = Keys(settings.api_keys)
     if keys:
         app.add_middleware(Gate, keys=keys)
+        plain = app.openapi
+
+        def described() -> dict[str, Any]:
+            schema = plain()
+            schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            return schema | {"security": [{"key": []}]}
+
+        app.openapi = described  # type: ignore[method-assign]  # as FastAPI's own documentation does it
 
 
 def enclose(app: FastAPI, settings: ServeSettings) -> None:

@@ -60,6 +60,20 @@ def test_lines_that_are_pasted(counted: Serve, opened: Open) -> None:
     assert moody.asked == [3]
 
 
+def test_a_file_of_lines(counted: Serve, opened: Open) -> None:
+    with counted() as (address, moody), opened(address) as page:
+        give(page, "notes.TXT", "my parcel, please\r\n\r\ni love it\r\n")
+        page.get_by_role("button", name="Classify 3 texts").click()
+        rows = rows_of(results(page))
+    assert [row[:2] for row in rows] == [
+        ["text", "label"],
+        ["my parcel, please", "delivery"],
+        ["", ""],
+        ["i love it", "praise"],
+    ]
+    assert moody.asked == [2]
+
+
 def test_a_busy_server_is_waited_for_and_chunks_are_small(counted: Serve, opened: Open) -> None:
     texts = [f"{('parcel', 'love', 'invoice')[n % 3]} {n}" for n in range(100)]
     with counted() as (address, moody), opened(address, complaints=("429",)) as page:

@@ -160,6 +160,10 @@ def test_all_can_be_done_from_the_keyboard(counted: Serve, opened: Open) -> None
         page.get_by_role("tab", name="One text").focus()
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tabpanel", name="Many texts")).to_be_visible()
+        page.get_by_role("link", name="Skip to the content").press("Enter")
+        expect(page.get_by_role("tabpanel", name="Many texts")).to_be_visible()
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.get_by_role("tab", name="Many texts").focus()
         page.keyboard.press("End")
         expect(page.get_by_role("tabpanel", name="Server")).to_be_visible()
         page.keyboard.press("ArrowRight")

@@ -68,6 +68,32 @@ async def test_a_damaged_bundle_is_refused_and_the_old_one_goes_on(client: httpx
     assert (await client.post("/v2/models/aa/infer", json=TENSOR)).status_code == 200
 
 
+async def test_what_the_server_was_started_with_stays(client: httpx.AsyncClient) -> None:
+    for method, path in (("DELETE", "/models/first"), ("POST", "/v2/repository/models/first/unload")):
+        assert (await client.request(method, path)).status_code == 422
+    assert (await client.post("/invocations", json="where is my parcel")).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://test.elsewhere.example"])
+async def test_pages_of_other_sites_load_and_unload_nothing(
+    client: httpx.AsyncClient, store: Path, origin: str
+) -> None:
+    body = {"model_name": "hash1", "url": str(store / "aa" / "model")}
+    for headers, status in (({"origin": origin}, 422), ({"origin": "http://test"}, 200)):
+        assert (await client.post("/models", json=body, headers=headers)).status_code == status
+    for what in ("load", "unload"):
+        for headers, status in (({"origin": origin}, 422), ({}, 200)):
+            response = await client.post(f"/v2/repository/models/hash1/{what}", headers=headers)
+            assert response.status_code == status, what
+
+
+async def test_names_that_no_file_or_header_can_have_are_no_faults(client: httpx.AsyncClient, store: Path) -> None:
+    long = await client.post("/models", json={"model_name": "x", "url": "a" * 300})
+    assert long.status_code == 422
+    shutil.copytree(store / "aa", store / "日本")
+    assert (await client.post("/v2/repository/models/日本/load")).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["../secret", "/etc", "aa/../../secret", ".", "", "aa\0", "../store"])
 async def test_nothing_outside_the_store_is_loaded(client: httpx.AsyncClient, path: str) -> None:
     response = await client.post("/models", json={"model_name": "x", "url": path})

@@ -79,6 +79,12 @@ def test_json_is_known_by_its_usual_names(kind: str) -> None:
     assert read("a", kind=kind).texts == ["a"]
 
 
+def test_plain_text_is_the_labels_alone() -> None:
+    assert answer(["a", "b"], accept="text/plain") == ("é\né\n", "text/plain; charset=utf-8")
+    with pytest.raises(RequestUnacceptable):
+        answer(["a", "b"], accept="text/plain; output=logits")
+
+
 def test_another_content_type_is_refused() -> None:
     with pytest.raises(RequestUnsupported, match="image/png"):
         read("a", kind="image/png")

@@ -108,8 +108,32 @@ def test_they_answer_as_one_server(running: Running, tiny_bundle: Path) -> None:
 def test_a_model_that_is_replaced_is_replaced_for_all(running: Running) -> None:
     assert httpx.post(f"{running.url}/v2/repository/models/model/load").status_code == 200
     assert httpx.post(f"{running.url}/v2/repository/models/other/load").status_code == 404
-    assert httpx.post(f"{running.url}/v2/repository/models/model/unload").status_code == 200
-    until(lambda: all(httpx.post(f"{running.url}/invocations", json="a").status_code == 404 for _ in range(8)))
+    assert httpx.post(f"{running.url}/v2/repository/models/model/unload").status_code == 422
+
+
+def test_models_loaded_over_http_are_there_after_their_process_was_killed(tiny_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "store" / "more")
+    server = Running(tiny_bundle, "--model-store", str(tmp_path / "store"))
+    try:
+        assert httpx.post(f"{server.url}/models", json={"model_name": "more", "url": "more"}).status_code == 200
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in server.workers() and len(server.workers()) == 3 and ready(server.url))
+        until(lambda: all(httpx.get(f"{server.url}/models/more").status_code == 200 for _ in range(8)))
+        answer = httpx.post(f"{server.url}/models/more/invoke", json=TEXTS[0])
+        assert (answer.status_code, answer.json()["label"]) == (200, "delivery")
+        # Where the process cannot start any more, somebody learns why.
+        shutil.move(tiny_bundle, tmp_path / "away")
+        try:
+            os.kill(server.workers()[0], signal.SIGKILL)
+            time.sleep(STARTING / 10)
+        finally:
+            shutil.move(tmp_path / "away", tiny_bundle)
+        until(lambda: ready(server.url))
+    finally:
+        server.stop()
+    assert "the process that holds the models cannot start: there is no model" in server.said[1]
+    assert "Traceback" not in server.said[1]
 
 
 def ask(url: str, answers: Counter[str], over: Callable[[], bool]) -> None:

@@ -35,7 +35,10 @@ for (const tab of tabs) {
     open(next.getAttribute("aria-controls"), { focus: true });
   });
 }
-addEventListener("hashchange", () => open(location.hash.slice(1)));
+addEventListener("hashchange", () => {
+  const name = location.hash.slice(1);
+  if (tabs.some((tab) => tab.getAttribute("aria-controls") === name)) open(name); // "#main" is no view.
+});
 
 const say = (kind, words) => {
   at("state").className = `state ${kind}`;

@@ -32,7 +32,7 @@ export function begin(card) {
   });
 }
 
-async function useLines(text) {
+async function useLines(text, name = "texts") {
   let pairs = false;
   try {
     ({ pairs } = await known());
@@ -43,16 +43,21 @@ async function useLines(text) {
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
   while (lines.length && !lines.at(-1).trim()) lines.pop();
   const rows = lines.map((line) => (pairs ? [line.split("\t")[0], line.split("\t").slice(1).join("\t")] : [line]));
-  use({ name: "texts", delimiter: ",", rows, names: pairs ? ["text", "text_pair"] : ["text"], header: false });
+  use({ name, delimiter: ",", rows, names: pairs ? ["text", "text_pair"] : ["text"], header: false });
 }
 
 async function useFile(file) {
   at("file").value = "";
   if (!file) return;
   const text = decode(await file.arrayBuffer());
-  const delimiter = file.name.endsWith(".txt") ? "\n" : delimiterOf(text);
+  const name = file.name.replace(/\.[^.]*$/, "");
+  if (file.name.toLowerCase().endsWith(".txt")) {
+    useLines(text, name);
+    return;
+  }
+  const delimiter = delimiterOf(text);
   const rows = parse(text, delimiter);
-  use({ name: file.name.replace(/\.[^.]*$/, ""), delimiter: delimiter === "\n" ? "," : delimiter, rows, header: looksLikeNames(rows[0] ?? []) });
+  use({ name, delimiter, rows, header: looksLikeNames(rows[0] ?? []) });
 }
 
 /** Whether a row is one of names: short ones, all different, none of them a number. */
@@ -93,7 +98,7 @@ function showSetup() {
   } });
   const rows = rowsOf();
   fill(at("setup"),
-    make("h2", {}, `${given.names ? "Pasted lines" : given.name}: ${counted(rows.length, "row")}`),
+    make("h2", {}, `${given.names && given.name === "texts" ? "Pasted lines" : given.name}: ${counted(rows.length, "row")}`),
     given.names ? null : make("div", { class: "fields" },
       choose("text-column", pairs ? "Column of the first texts" : "Column of the texts", text),
       pairs ? choose("pair-column", "Column of the second texts", pair) : null,

@@ -13,6 +13,7 @@ const PHASES = { tokenize: "cut into tokens", queue: "waited", model: "model", r
 let card = null;
 let cardOf = null;
 let work = new AbortController();
+let leaving = new AbortController(); // The explanation that is on its way.
 
 /** Know the model's card. */
 export function know(found) {
@@ -123,7 +124,10 @@ function labelRow(label, share, chosen, explained) {
   return make("li", {}, button);
 }
 
-async function explain(question, label, signal) {
+async function explain(question, label, asking) {
+  leaving.abort(); // Of two that are asked for the one asked last counts, whichever comes first.
+  leaving = new AbortController();
+  const signal = AbortSignal.any([asking, leaving.signal]);
   for (const button of at("bars").querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.label === label));
   const place = at("words");
   const late = setTimeout(() => fill(place, make("p", { class: "waiting" }, "Leaving out one word after the other …")), 150);

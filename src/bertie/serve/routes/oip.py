@@ -14,6 +14,7 @@ from bertie.serve.endpoint import Endpoint
 from bertie.serve.journal import note_error
 from bertie.serve.routes.documented import Responses, json, list_of, others, responses, takes
 from bertie.serve.wire import oip
+from bertie.serve.wire.exchange import headers_of
 from bertie.version import __version__
 
 Given = ParamSpec("Given")
@@ -120,10 +121,10 @@ def as_problem(route: Callable[Given, Awaitable[Response]]) -> Callable[Given, A
             return await route(*given, **named)
         except BertieError as error:
             note_error(error)
-            return _json({"error": str(error)}, error.http_status)
+            return _json({"error": str(error)}, error.http_status, headers_of(error))
 
     return told
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(json_module.dumps(value, ensure_ascii=False), status, media_type="application/json")
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json_module.dumps(value, ensure_ascii=False), status, headers, media_type="application/json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 
@@ -56,6 +57,7 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
     )
     async def load(request: Request) -> Response:
         endpoint.models.check()
+        refuse_other_pages(request, endpoint)
         async with endpoint.body(request) as body:
             asked = parse(body, SHAPES)
         name, url = (asked.get(key) if isinstance(asked, dict) else None for key in ("model_name", "url"))
@@ -69,7 +71,7 @@ def multi_model(endpoint: Endpoint) -> APIRouter:
         endpoint.models.check()
         return _json(_described(endpoint.models.find(model)))
 
-    @routes.delete("/{model}", summary="Unload a model", responses=answers(None, 404, 503))
+    @routes.delete("/{model}", summary="Unload a model", responses=answers(None, 404, 422, 503))
     async def unload(model: str) -> Response:
         endpoint.models.check()
         await endpoint.models.unload(model)
@@ -99,10 +101,13 @@ def repository(endpoint: Endpoint) -> APIRouter:
 
     @routes.post("/models/{model}/load", summary="Load a model, or replace it by what is on disk", responses=faults)
     @as_problem
-    async def load(model: str) -> Response:
+    async def load(request: Request, model: str) -> Response:
         endpoint.models.check()
+        refuse_other_pages(request, endpoint)
         known = any(one.name == model for one in endpoint.models.all())
         shares: tuple[Share, ...] = ()
+        if not known and not NAME.fullmatch(model):
+            raise ModelUnknown.of(model, ())
         if not known and endpoint.settings.model_store is not None:
             folder = _stored(model, endpoint)
             # SageMaker puts a model into a folder of that name within its own.
@@ -110,16 +115,26 @@ def repository(endpoint: Endpoint) -> APIRouter:
         await endpoint.models.load(model, shares, pinned=False)
         return _json({})
 
-    unloaded = answers(None, 404, 503, problem=PROTOCOL_PROBLEM)
+    unloaded = answers(None, 404, 422, 503, problem=PROTOCOL_PROBLEM)
 
     @routes.post("/models/{model}/unload", summary="Unload a model", responses=unloaded)
     @as_problem
-    async def unload(model: str) -> Response:
+    async def unload(request: Request, model: str) -> Response:
         endpoint.models.check()
+        refuse_other_pages(request, endpoint)
         await endpoint.models.unload(model)
         return _json({})
 
     return routes
+
+
+def refuse_other_pages(request: Request, endpoint: Endpoint) -> None:
+    """Raise RequestInvalid for what a page of another site asks: a browser sends it from within, without a question."""
+    origin = request.headers.get("origin")
+    if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
+        return
+    if origin not in endpoint.settings.cors_origins.split(","):
+        raise RequestInvalid("pages of other sites load and unload no models here.", hint="see --cors-origins")
 
 
 def _stored(path: str, endpoint: Endpoint) -> Path:
@@ -129,12 +144,12 @@ def _stored(path: str, endpoint: Endpoint) -> Path:
         raise RequestInvalid("this server loads no models over HTTP.", hint="start it with --model-store FOLDER")
     try:
         found = (store / path).resolve()
-        inside = found.is_relative_to(store.resolve()) and found != store.resolve()
+        inside, there = found.is_relative_to(store.resolve()) and found != store.resolve(), found.exists()
     except (OSError, ValueError):
         inside = False
     if not inside:
         raise RequestInvalid("the bundle lies outside the folder of models.", expected="a path within --model-store")
-    if not found.exists():
+    if not there:
         raise ModelUnknown("there is no such bundle in the folder of models.")
     return found
 

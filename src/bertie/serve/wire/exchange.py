@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertie.errors import BertieError, RequestError, RequestInvalid, RequestTooLarge
+from bertie.errors import BertieError, KeyRefused, NotReady, Overloaded, RequestError, RequestInvalid, RequestTooLarge
 from bertie.scores import Prediction
 from bertie.tokens import Text
 
@@ -128,6 +128,18 @@ def text_of(value: Any, limits: Limits, where: str, shapes: str) -> Text:
 def dump(value: Any) -> bytes:
     """Return JSON as it goes over the wire."""
     return json.dumps(value, ensure_ascii=False).encode()
+
+
+def headers_of(error: BertieError) -> dict[str, str]:
+    """Return the headers of an answer that is an error, whatever the contract."""
+    # What waits is at most a fraction of a second's work, and seconds are the unit of the header.
+    headers = {"retry-after": "1"} if isinstance(error, Overloaded | NotReady) else {}
+    if isinstance(error, NotReady):
+        # The next request on a connection that is kept would come here again.
+        headers["connection"] = "close"
+    if isinstance(error, KeyRefused):
+        headers["www-authenticate"] = "Bearer"
+    return headers
 
 
 def write_error(error: BertieError) -> bytes:

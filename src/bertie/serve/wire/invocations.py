@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bertie.errors import RequestError, RequestInvalid, RequestUnacceptable, RequestUnsupported
+from bertie.scores import Prediction
 from bertie.serve.wire import attributes
 from bertie.serve.wire.exchange import (
     JSON,
@@ -168,17 +169,23 @@ def _accepted(accept: str, usual: str) -> tuple[str, bool]:
         kind = _media_type(offer)
         kind = ALIASES.get(kind, kind)
         parameters = {part.strip().lower() for part in offer.split(";")[1:]}
+        raw = "output=logits" in parameters
         if kind in {"*/*", "application/*"}:
-            return usual, "output=logits" in parameters
-        if kind in {JSON, LINES, CSV}:
-            return kind, "output=logits" in parameters
-    raise RequestUnacceptable(f"there is no answer of the kind {accept[:100]!r}.", expected=f"{JSON}, {LINES} or {CSV}")
+            return usual, raw
+        if kind in {JSON, LINES, CSV} or (kind == PLAIN and not raw):
+            return kind, raw
+    expected = f"{JSON}, {LINES}, {CSV} or, for labels alone, {PLAIN}"
+    raise RequestUnacceptable(f"there is no answer of the kind {accept[:100]!r}.", expected=expected)
 
 
 def _writer(kind: str, *, raw: bool, given: _Given) -> Callable[[Found], Reply]:
     def write(found: Found) -> Reply:
         if kind == CSV:
             return Reply(_csv_of(found, raw=raw, header=given.header), CSV)
+        if kind == PLAIN:
+            return Reply(
+                "".join(f"{_labels_of(one)}\n" for one in found.predictions).encode(), f"{PLAIN}; charset=utf-8"
+            )
         # The old sample answered with a list of rows of scores, also where it was asked for one text.
         answers = found.logits.tolist() if raw else [one.as_dict() for one in found.predictions]
         if kind == LINES:
@@ -186,6 +193,10 @@ def _writer(kind: str, *, raw: bool, given: _Given) -> Callable[[Found], Reply]:
         return Reply(dump(answers[0] if given.single and not given.in_list and not raw else answers))
 
     return write
+
+
+def _labels_of(one: Prediction) -> str:
+    return str(one.label) if one.labels is None else ";".join(one.labels)
 
 
 def _csv_of(found: Found, *, raw: bool, header: bool) -> bytes:
@@ -196,7 +207,7 @@ def _csv_of(found: Found, *, raw: bool, header: bool) -> bytes:
     if raw:
         writer.writerows(found.logits.tolist())
     for one in () if raw else found.predictions:
-        writer.writerow((one.label if one.labels is None else ";".join(one.labels), one.score))
+        writer.writerow((_labels_of(one), one.score))
     return target.getvalue().encode()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bertie import disk
 from bertie.errors import BertieError
 from bertie.serve.models import Models
 from bertie.serve.shares import Share
@@ -32,8 +34,9 @@ def _forget(running: dict[int, asyncio.Task[None]], number: int, _: object) -> N
 class Host:
     """Answers with the models of this process."""
 
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    def __init__(self, models: Models, notes: Path | None = None) -> None:
+        """Answer with some models; in the file `notes` stands what the next process has to know if this one dies."""
+        self._models, self._notes = models, notes
         self._writers: set[asyncio.StreamWriter] = set()
         self._asked: dict[str, Callable[[dict[str, Any]], Awaitable[tuple[dict[str, Any], bytes]]]] = {
             "classify": self._classify,
@@ -53,6 +56,8 @@ class Host:
         """Tell all processes which models there are."""
         for writer in self._writers:
             writer.write(self._state())
+        if self._notes is not None:
+            disk.write_text(self._notes, json.dumps(self._models.remember()))
 
     def _state(self) -> bytes:
         models = [asdict(one) | self._models.facts(one.name) for one in self._models.all()]

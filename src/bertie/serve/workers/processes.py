@@ -7,10 +7,13 @@ What they need is imported in them: the supervisor stays small.
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,14 +22,19 @@ from bertie.errors import BertieError
 from bertie.serve.loop import run
 from bertie.serve.shares import Share
 
+LOG = logging.getLogger("bertie")
+
+NOTHING_NEW = signal.SIGUSR1
+"""What the process of the models gets while those of HTTP finish what they have accepted: gRPC takes no new calls."""
+
 
 def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
     """Hold the models, until SIGTERM. The port of gRPC, 0 for none, or an error is sent to `told` once it is known."""
     os.setpgrp()  # Ctrl-C would reach every process of a group; the supervisor ends them in order
-    run(_models(shares, settings, path, told))
+    sys.exit(run(_models(shares, settings, path, told)))
 
 
-async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
+async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> int:
     from bertie.serve import logs
     from bertie.serve.endpoint import Endpoint
     from bertie.serve.models import Models
@@ -34,21 +42,28 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
     from bertie.serve.workers.host import Host
 
     logs.configure(settings)
-    held = Models(settings)
+    held, code = Models(settings), 0
     ended = _ended()
+    asyncio.get_running_loop().add_signal_handler(NOTHING_NEW, setattr, held, "closing", True)
     path.unlink(missing_ok=True)  # what an earlier process left, which was killed
-    host = await Host(held).listen(path)
+    notes = path.with_name("models.json")
+    host = await Host(held, notes).listen(path)
     try:
         async with with_grpc(Endpoint(settings, held)) as port:
-            await held.open(shares)
+            known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else []
+            await held.open(shares, known)
             told.send(port or 0)
             watching = held.watch(settings.watch_seconds) if settings.watch_seconds else asyncio.sleep(0)
             async with background(watching):
                 await ended.wait()
     except BertieError as error:
+        # At the first start the supervisor reads it and says it; later nobody does.
+        LOG.error("the process that holds the models cannot start: %s", error)  # noqa: TRY400 - the sentence says it
         told.send(error)
+        code = 1
     host.close()
     await held.close()
+    return code
 
 
 def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:

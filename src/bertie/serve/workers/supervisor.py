@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import tempfile
@@ -61,6 +62,12 @@ class Child:
         self.process.close()
         self.process, self.begun = None, time.monotonic()
 
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self.process is not None and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
     def terminate(self) -> None:
         """Ask it to end."""
         if self.process is not None:
@@ -103,6 +110,7 @@ def supervise(models: Sequence[str], settings: ServeSettings, *, announce: Calla
         finally:
             # Those who speak to clients first: what they accepted is still answered by the models.
             deadline = time.monotonic() + GRACE_SECONDS
+            holder.tell(processes.NOTHING_NEW)
             for child in https:
                 child.terminate()
             for child in (*https, holder):
