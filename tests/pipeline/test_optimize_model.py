@@ -218,3 +218,18 @@ def test_what_would_only_be_slower_is_not_tried() -> None:
     assert "breaks the contract" in _not_needed("openvino-int8", [trained], "throughput")
     unbuilt = {"name": "openvino-int8", "accepted": False, "skipped": False}
     assert _not_needed("openvino-int8", [trained, unbuilt], "throughput") == ""
+
+
+def test_the_model_is_never_what_is_replaced(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "first"
+    shutil.copytree(tiny_run, run)
+    before = sorted(run.rglob("*"))
+    for out in (run, run / "bundle", tmp_path / "runs", tmp_path / "runs" / ".." / "runs" / "first"):
+        with pytest.raises(OutputError, match="holds the model itself"):
+            optimize_model(Request(run, out, settings(), overwrite=True), QUIET)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="not a bundle"):
+        optimize_model(Request(run, tmp_path / "mine", settings(), overwrite=True), QUIET)
+    assert sorted(run.rglob("*")) == before
+    assert (tmp_path / "mine" / "thesis.txt").is_file()

@@ -199,3 +199,12 @@ def test_a_machine_without_the_gpu_takes_the_portable_variant_and_says_so(
 def test_a_gpu_that_does_not_start_is_no_cpu_in_disguise(graph: Path) -> None:
     with pytest.raises(BundleUnusable, match="made for cuda"):
         OnnxEngine(graph, 1, device="cuda")
+
+
+def test_what_is_bf16_elsewhere_is_fp32_where_the_processor_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bertie.runtime import cpu
+    from bertie.runtime.openvino_engine import _type
+
+    for sets, expected in (({"avx512_vnni"}, "f32"), ({"avx512_vnni", "avx512_bf16"}, "bf16")):
+        monkeypatch.setattr(cpu, "instruction_sets", lambda sets=sets: frozenset(sets))
+        assert (_type("int8+bf16"), _type("int8")) == (expected, "f32")

@@ -184,7 +184,8 @@ async def test_what_finds_too_much_waiting_is_refused_before_it_is_tokenized(
     scheduler = Scheduler(held, batch_tokens=8, queue_seconds=1e-9)  # type: ignore[arg-type]  # all that is used is there
     held.running.clear()
     first = await busy(scheduler, held)
-    second = asyncio.create_task(scheduler.classify(["the parcel is late " * 3], timeout=30))
+    # Each is more than a batch, and takes half of the room.
+    others = [asyncio.create_task(scheduler.classify(["the parcel is late " * 3], timeout=30)) for _ in range(2)]
     await asyncio.sleep(0.05)
     tokenized: list[object] = []
     monkeypatch.setattr(held, "encode", tokenized.append, raising=False)
@@ -192,7 +193,7 @@ async def test_what_finds_too_much_waiting_is_refused_before_it_is_tokenized(
         await scheduler.classify(["ok"], timeout=30)
     assert tokenized == []
     held.go.set()
-    await asyncio.gather(first, second)
+    await asyncio.gather(first, *others)
     scheduler.close()
 
 

@@ -39,15 +39,16 @@ def optimize(
     if json:
         put(result)
         return
+    columns = _COLUMNS | (_COST if any("cost_per_million" in one for one in result["candidates"]) else {})
     rows = [
         [
             one["name"] + (" *" if one["name"] == result["chosen"] else ""),
-            *(_figure(one, name, form) for name, form in _COLUMNS.values()),
+            *(_figure(one, name, form) for name, form in columns.values()),
             "yes" if one["accepted"] else one["why"],
         ]
         for one in result["candidates"]
     ]
-    table(["candidate", *_COLUMNS, "accepted"], rows)
+    table(["candidate", *columns, "accepted"], rows)
     line()
     line(f"* chosen for {result['goal']}")
     line(f"bundle  {result['out']}")
@@ -62,6 +63,8 @@ _COLUMNS = {
     "MB": ("bytes", ".0f"),
     "agree": ("agreement", ".4f"),
 }
+
+_COST = {"$ a million": ("cost_per_million", ".2f")}
 
 
 def _figure(one: dict[str, object], name: str, form: str) -> str:

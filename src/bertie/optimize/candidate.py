@@ -17,10 +17,6 @@ from bertie.tokens import TextEncoder, Tokens, by_length
 
 Inputs = dict[str, NDArray[np.int64]]
 
-INT8 = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
-BF16 = ("amx_bf16", "avx512_bf16", "bf16")
-"""Instruction sets that make a number format fast, of x86 and of ARM, as Linux names them."""
-
 BATCH_TEXTS = 16
 CALIBRATION_TOKENS = 40_000
 """Enough for ranges that no longer move: at CoLA's lengths, as with four times as many."""

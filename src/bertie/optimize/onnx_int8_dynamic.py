@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bertie.bundle.manifest import Variant
-from bertie.optimize.candidate import INT8, Source, fast_sets, needs_package
+from bertie.optimize.candidate import Source, fast_sets, needs_package
+from bertie.runtime.cpu import INT8
 
 
 class OnnxInt8Dynamic:

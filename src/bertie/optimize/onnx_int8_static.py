@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bertie.bundle.manifest import Variant
-from bertie.optimize.candidate import INT8, Inputs, Source, fast_sets, needs_package
+from bertie.optimize.candidate import Inputs, Source, fast_sets, needs_package
+from bertie.runtime.cpu import INT8
 
 
 class OnnxInt8Static:

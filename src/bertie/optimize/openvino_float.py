@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertie.bundle.manifest import Precision, Variant
-from bertie.optimize.candidate import BF16, Source, fast_sets, needs_package
+from bertie.optimize.candidate import Source, fast_sets, needs_package
+from bertie.runtime.cpu import BF16
 
 
 class OpenVinoFloat:

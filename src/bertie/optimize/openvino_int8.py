@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from bertie.bundle.manifest import Precision, Variant
-from bertie.optimize.candidate import BF16, INT8, Inputs, Source, fast_sets, needs_package
+from bertie.optimize.candidate import Inputs, Source, fast_sets, needs_package
 from bertie.optimize.openvino_float import saved
+from bertie.runtime.cpu import BF16, INT8
 
 GELU_LEAST = 0.17
 """GELU is never below -0.17. Raised by that much its values have no sign, and int8 has twice as many steps for them."""

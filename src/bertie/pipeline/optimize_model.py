@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import shutil
@@ -24,7 +25,7 @@ from bertie.bundle.write import complete
 from bertie.config import DataSettings, OptimizeSettings
 from bertie.data.check import check
 from bertie.data.examples import Examples, read
-from bertie.errors import BertieError, DataError, UsageError, nearest
+from bertie.errors import BertieError, DataError, OutputError, UsageError, nearest
 from bertie.evaluate.optimize_report import write_optimize_report
 from bertie.optimize.candidate import Candidate, Source, calibration, program_lengths
 from bertie.optimize.candidates import CANDIDATES
@@ -38,6 +39,8 @@ from bertie.talk import Talk
 from bertie.tokens import Text, TextEncoder
 
 REPORT = "optimize.html"
+ELSEWHERE = "choose another place with --out"
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 BEST = {"latency": ("p50_ms", min), "throughput": ("texts_per_s", max), "size": ("bytes", min)}
 """The figure that each goal looks at."""
 
@@ -81,8 +84,7 @@ def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
     settings = request.settings
     wanted = _wanted(settings.candidates)
     price = chosen(settings.price_per_hour, settings.machine, Path(settings.prices) if settings.prices else None)
-    if not request.overwrite:
-        disk.refuse_filled(request.out)
+    _refuse_other_folders(request)
     with opened(request.model) as folder, _beside(request.out) as work:
         trial = _trial(folder, request, work, price, talk)
         rows = [_reference(trial, talk)]
@@ -90,6 +92,17 @@ def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
             rows.append(_tried(candidate, trial, rows, talk))
             talk.say(f"  {rows[-1]['name']}: {rows[-1]['why']}")
         return _finish(trial, rows, talk)
+
+
+def _refuse_other_folders(request: Request) -> None:
+    """Raise OutputError where the result would take the place of the model, or of what is no bundle at all."""
+    model, out = request.model.resolve(), request.out.resolve()
+    if out in {model, model / "bundle"} or out in model.parents:
+        raise OutputError(f"{request.out} holds the model itself, which stays as it is.", hint=ELSEWHERE)
+    if not request.overwrite:
+        disk.refuse_filled(request.out)
+    elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / FILE).is_file():
+        raise OutputError(f"{request.out} is not a bundle, so --overwrite does not replace it.", hint=ELSEWHERE)
 
 
 def _wanted(names: str) -> list[Candidate]:
@@ -206,8 +219,10 @@ def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk
         if missing := lacks(variant):
             return _row(candidate.name, skipped=True, why=missing)
         return _judged(trial, variant, folder, talk)
-    except OSError:  # a full disk is no fault of the candidate
-        raise
+    except OSError as error:
+        if error.errno in UNWRITABLE:  # no fault of the candidate
+            raise
+        return _row(candidate.name, why=f"could not be built or run: {type(error).__name__}: {error}".splitlines()[0])
     except Exception as error:
         said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
         return _row(candidate.name, why=f"could not be built or run: {said}")

@@ -7,6 +7,10 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+INT8 = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+"""Instruction sets that make a number format fast, of x86 and of ARM, as Linux names them."""
+
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 
 

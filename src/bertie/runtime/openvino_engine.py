@@ -27,6 +27,11 @@ TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
 """In which type OpenVINO computes what is not quantized."""
 
 
+def _type(precision: str) -> str:
+    """Return the type to compute in; fp32 where a processor that has the instructions for int8 has none for bf16."""
+    return TYPES[precision] if cpu.instruction_sets() & {*cpu.BF16} else "f32"
+
+
 class OpenVinoEngine:
     """A compiled model for any shape, and for single short texts programs that know their shape beforehand.
 
@@ -40,7 +45,7 @@ class OpenVinoEngine:
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": TYPES[precision],
+            "INFERENCE_PRECISION_HINT": _type(precision),
         }
         self._lengths = sorted(lengths)
         self._core = openvino.Core()

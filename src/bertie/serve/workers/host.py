@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertie import disk
-from bertie.errors import BertieError
+from bertie.errors import BertieError, OutputError
 from bertie.serve.models import Models
 from bertie.serve.shares import Share
 from bertie.serve.workers import frames
@@ -57,7 +57,10 @@ class Host:
         for writer in self._writers:
             writer.write(self._state())
         if self._notes is not None:
-            disk.write_text(self._notes, json.dumps(self._models.remember()))
+            try:
+                disk.write_text(self._notes, json.dumps(self._models.remember()))
+            except OutputError as error:
+                LOG.warning("if the process of the models dies, what was loaded over HTTP is forgotten: %s", error)
 
     def _state(self) -> bytes:
         models = [asdict(one) | self._models.facts(one.name) for one in self._models.all()]

@@ -56,6 +56,7 @@ class Child:
         """Take note that it has ended, and decide when it is started again."""
         if self.process is None:
             return
+        self.process.join()  # its end is seen a moment before it is one
         lived = time.monotonic() - self.begun
         self.wait = 0.0 if lived > SHORT_LIFE else min(max(FIRST_WAIT, 2 * self.wait), LONGEST_WAIT)
         LOG.warning("%s ended after %.0f s with %s; starting it again", self.name, lived, self.process.exitcode)
