@@ -113,7 +113,7 @@ def test_ctrl_c_while_waiting(cloud: Cloud, tiny_bundle: Path) -> None:
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "goes on being made" in said
-    assert "bertie deploy sagemaker-delete intents --all" in said
+    assert "bertie deploy sagemaker-delete intents --region eu-west-1 --all" in said
 
 
 def test_batch_and_recommend_answer(cloud: Cloud, bertie: Bertie, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_worker_that_the_system_kills_is_started_again_with_fewer_tokens_at_on
     assert "going on after update" in errors
     facts = json.loads((run / "training.json").read_text())
     assert facts["updates"] == PASSES * IN_PASS
-    assert facts["batch_tokens"] == TrainSettings().batch_tokens // 2
+    assert facts["batch_tokens"] < TrainSettings().batch_tokens
 
 
 @pytest.mark.slow

@@ -65,8 +65,9 @@ def test_a_host_loses_its_power_and_the_result_is_that_of_a_quiet_day(tiny_base:
 
 def of_the_guide(program: str, folder: Path, index: int) -> tuple[dict[str, str], list[str]]:
     """Return the variables and words that the guide has users of many machines type, with this test's places."""
-    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    [block] = [block for block in blocks if re.search(rf"^{program} ", block, re.MULTILINE)]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    # Those without a language are not typed by the test of all pages.
+    [block] = [block for kind, block in blocks if not kind and re.search(rf"^{program} ", block, re.MULTILINE)]
     data = write_csv(folder / f"train{index}.csv", list(make_rows(203)))
     places = {
         "first-host": "10.77.0.1",

@@ -10,6 +10,7 @@ from bertie.deploy.sagemaker.batch import Job, check_lines, transform
 from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, UsageError
+from bertie.serve.wire.exchange import Limits
 from tests.deploy.aws.cloud import QUICK, ROLE, Cloud
 from tests.deploy.sagemaker.test_deploy import IMAGE, QUIET, changes, sent
 
@@ -86,7 +87,7 @@ def test_input_that_is_there_already(cloud: Cloud, tiny_bundle: Path) -> None:
     assert run(tiny_bundle, "s3://mine/texts", dry=True)["input"] == "s3://mine/texts"
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", "3", "", "null"])
+@pytest.mark.parametrize("line", ["{", "[1]", "3", "", "null", '""', '{"foo": 1}', '["a", "b"]'])
 def test_a_bad_line_is_found_before_anything_is_paid_for(
     cloud: Cloud, tiny_bundle: Path, texts: Path, line: str
 ) -> None:
@@ -97,7 +98,15 @@ def test_a_bad_line_is_found_before_anything_is_paid_for(
 
 
 def test_more_input_that_cannot_be(cloud: Cloud, tiny_bundle: Path, texts: Path, tmp_path: Path) -> None:
-    assert check_lines(texts) == 2
+    assert check_lines(texts, Limits(False, 1), 6) == 2
+    texts.write_text(f'"fine"\n"{"so " * 400_000}"\n')
+    with pytest.raises(DataUnreadable, match=r"line 2.*longer than a request"):
+        check_lines(texts, Limits(False, 1), 1)
+    texts.write_text('{"text": "a", "text_pair": "b"}\n')
+    assert check_lines(texts, Limits(True, 1), 6) == 1
+    with pytest.raises(DataUnreadable, match="line 1"):
+        check_lines(texts, Limits(False, 1), 6)
+    texts.write_text('"fine"\n"too"\n')
     with pytest.raises(DataNotFound):
         run(tiny_bundle, tmp_path / "absent")
     (tmp_path / "empty").touch()

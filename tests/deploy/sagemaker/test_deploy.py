@@ -146,6 +146,13 @@ def test_serverless(desk: Desk) -> None:
     variant = sent(desk.cloud, "CreateEndpointConfig")["ProductionVariants"][0]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 20, "ProvisionedConcurrency": 2}
     assert "InstanceType" not in variant
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS" not in sent(desk.cloud, "CreateModel")["PrimaryContainer"]["Environment"]
+
+
+def test_aws_image_without_machines_has_one_process(desk: Desk, tiny_run: Path) -> None:
+    facts = desk.deploy(tiny_run, container={"image": "huggingface"}, serverless=True, dry=True)
+    [made] = [one["arguments"] for one in facts["requests"] if one["operation"] == "CreateModel"]
+    assert made["PrimaryContainer"]["Environment"]["SAGEMAKER_MODEL_SERVER_WORKERS"] == "1"
 
 
 def test_asynchronous_with_scaling_to_none(desk: Desk) -> None:
@@ -159,7 +166,13 @@ def test_asynchronous_with_scaling_to_none(desk: Desk) -> None:
         "OutputConfig": {"S3OutputPath": out, "NotificationConfig": {"SuccessTopic": topic}},
         "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 4},
     }
-    target = desk.cloud.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+    given = sent(desk.cloud, "CreateModel")["PrimaryContainer"]["Environment"]
+    assert given["SAGEMAKER_MODEL_SERVER_TIMEOUT"] == "3600"
+    assert given["SAGEMAKER_MAX_PAYLOAD_IN_MB"] == "100"
+    scaling = desk.cloud.client("application-autoscaling")
+    policy = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"][0]
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 5
+    target = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")
     assert (target["ScalableTargets"][0]["MinCapacity"], target["ScalableTargets"][0]["MaxCapacity"]) == (0, 3)
 
 
@@ -362,7 +375,8 @@ def test_ctrl_c_while_waiting_says_what_goes_on(desk: Desk) -> None:
 
     with pytest.raises(Interrupted) as raised:
         desk.deploy(max_instances=3, clock=Clock(sleep=interrupted))
-    for told in ("goes on being made", "not set yet", "sagemaker-status intents", "sagemaker-delete intents --all"):
+    removed = f"sagemaker-delete intents --region {REGION} --all"
+    for told in ("goes on being made", "not set yet", "sagemaker-status intents", removed):
         assert told in raised.value.hint
 
 

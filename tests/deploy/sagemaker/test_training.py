@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tarfile
 import time
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from rich.progress import TaskID
 import bertie
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.sagemaker.following import LOG_GROUP, savings
+from bertie.deploy.container.place import Place
+from bertie.deploy.sagemaker.artifact import write_artifact
+from bertie.deploy.sagemaker.following import LOG_GROUP, _part, savings
+from bertie.deploy.sagemaker.images import Kind
 from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.state import Clock
 from bertie.deploy.sagemaker.training import Wanted, follow_job, train_on_sagemaker
@@ -474,3 +478,18 @@ def test_a_job_that_left_no_model_or_no_report_says_so(
 )
 def test_what_spare_machines_save(state: dict[str, int], percent: float | None) -> None:
     assert savings(state) == percent
+
+
+def test_what_a_job_delivers_becomes_a_run_that_every_image_can_host(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    Place(tmp_path).deliver()
+    _part(tmp_path / "model", tmp_path / "fetched")
+    for name in ("bundle", "checkpoint"):
+        before, after = ({path.name for path in (of / name).iterdir()} for of in (tiny_run, tmp_path / "fetched"))
+        assert before - {"README.md"} == after - {"README.md"}
+    kinds: tuple[Kind, ...] = ("huggingface", "bertie")
+    sizes = [write_artifact(tmp_path / "fetched", tmp_path / f"{kind}.tar.gz", kind).bytes for kind in kinds]
+    assert min(sizes) > 0
+    # A bundle alone is packed also where a checkpoint lies in the same folder.
+    whole = write_artifact(tmp_path / "model", tmp_path / "whole.tar.gz", "bertie")
+    assert whole.sha256 == write_artifact(tmp_path / "fetched", tmp_path / "again.tar.gz", "bertie").sha256

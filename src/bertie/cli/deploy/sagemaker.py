@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,9 +59,9 @@ def sagemaker(
     line()
     line(facts["snippet"])
     line()
-    line(
-        f"next: bertie deploy sagemaker-status {name}; it costs money until bertie deploy sagemaker-delete {name} --all"
-    )
+    where = f"{name}{_flags(facts, aws)}"
+    line(f"next: bertie deploy sagemaker-status {where}")
+    line(f"it costs money until bertie deploy sagemaker-delete {where} --all")
 
 
 @with_settings
@@ -111,7 +111,7 @@ def status(aws: AwsSettings, name: Name, json: Json = False) -> None:
     table(["", name], [[key, str(value)] for key, value in facts.items() if key not in {"name", "cost"}])
     if "cost" in facts:
         line(sentence(facts["cost"]))
-    line(f"next: bertie deploy sagemaker-logs {name}")
+    line(f"next: bertie deploy sagemaker-logs {name}{_flags(facts, aws)}")
 
 
 @with_settings
@@ -151,6 +151,16 @@ def delete(
         print_requests(facts)
         line("nothing was sent; next: the same without --dry-run")
         return
+    if not facts["removed"]:
+        line(f"there is nothing of {name} in {facts['region']}; --region and --bucket say where else to look")
+        return
     line(f"removed {len(facts['removed'])} things of {name} in {facts['region']}")
     if not everything:
-        line(f"next: its models and files stay; bertie deploy sagemaker-delete {name} --all removes them too")
+        again = f"bertie deploy sagemaker-delete {name}{_flags(facts, aws)} --all"
+        line(f"next: its models and files stay; {again} removes them too")
+
+
+def _flags(facts: dict[str, Any], aws: AwsSettings) -> str:
+    """Return what a command that is shown needs to look in the same place."""
+    found = {"region": facts.get("region") or aws.region, "profile": aws.profile, "bucket": aws.bucket}
+    return "".join(f" --{name} {value}" for name, value in found.items() if value)

@@ -24,6 +24,7 @@ import numpy as np
 from bertie.bundle.manifest import FILE, Manifest
 from bertie.bundle.probe import Probe
 from bertie.bundle.read import opened, verify
+from bertie.bundle.write import CARD
 from bertie.config import ServeSettings
 from bertie.deploy.sagemaker.images import Kind
 from bertie.deploy.sagemaker.rehearsal import from_program, from_server
@@ -75,7 +76,9 @@ def write_artifact(model: Path, out: Path, kind: Kind) -> Artifact:
         if kind == "huggingface":
             files = _with_program(model, folder, manifest)
         else:
-            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+            # What else lies there, such as a checkpoint, would only make the archive larger.
+            names = (name for name in (FILE, CARD, *manifest.files) if (folder / name).is_file())
+            files = {name: folder / name for name in names}
         _pack(files, out)
     return Artifact(out, sha256(out), out.stat().st_size)
 

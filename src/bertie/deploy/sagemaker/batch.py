@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertie.bundle.manifest import FILE, Manifest
+from bertie.bundle.read import opened
+from bertie.config import ServeSettings
 from bertie.deploy.aws.calls import Caller, Made
 from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
@@ -17,12 +19,14 @@ from bertie.deploy.aws.tags import tags
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import machine
 from bertie.deploy.sagemaker.cost import preview
-from bertie.deploy.sagemaker.endpoint import model_request
+from bertie.deploy.sagemaker.endpoint import LONGEST_SECONDS, PATIENT, model_request
 from bertie.deploy.sagemaker.images import image_uri, kind_of
 from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock, reason
-from bertie.errors import DataNotFound, DataUnreadable, DeployError, UsageError
+from bertie.errors import BertieError, DataNotFound, DataUnreadable, DeployError, UsageError
+from bertie.serve.wire.exchange import Limits
+from bertie.serve.wire.invocations import read
 from bertie.talk import Talk
 
 LINES = "application/jsonlines"
@@ -57,7 +61,7 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
         raise UsageError("--at-a-time times --payload-mb is more than 100 MB.", hint="make one of them smaller")
     split_uri(job.output)
     if not job.input.startswith("s3://"):
-        check_lines(Path(job.input))
+        check_lines(Path(job.input), _limits(job.model), job.batch.payload_mb)
     kind = kind_of(job.container.image)
     session = open_session(job.aws, dry=job.dry)
     caller = Caller(session)
@@ -71,7 +75,8 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
         data = store.put_file(artifact.path, key, name_of(job.model), talk)
         given = _given(job, store, name, talk)
         # A name of its own: it is removed at the end, and must not be the one that an endpoint uses.
-        model = model_request(name_of(job.model), role, image, kind, data, job.aws, job.container) | {"ModelName": name}
+        model = model_request(name_of(job.model), role, image, kind, data, job.aws, job.container, more=PATIENT)
+        model |= {"ModelName": name}
         remove = f"aws sagemaker delete-model --model-name {name} --region {session.region}"
         caller.send("sagemaker", "CreateModel", model, "make the model", makes=Made(f"model {name}", remove))
         caller.send("sagemaker", "CreateTransformJob", _request(job, name, given), f"start the job {name}")
@@ -92,7 +97,13 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
     return facts | {"status": "Completed"}
 
 
-def check_lines(path: Path) -> int:
+def _limits(model: Path) -> Limits:
+    with opened(model) as folder:
+        pairs = Manifest.from_file(folder / FILE).input.pairs
+    return Limits(pairs, 1, ServeSettings().max_characters)
+
+
+def check_lines(path: Path, limits: Limits, payload_mb: int) -> int:
     """Return how many lines a file of JSON Lines has. Raises DataNotFound, DataUnreadable with the first bad line.
 
     One bad record fails its whole file on SageMaker, after the machines have been paid for.
@@ -103,7 +114,7 @@ def check_lines(path: Path) -> int:
     try:
         with path.open("rb") as file:
             for count, line in enumerate(file, 1):
-                _check_line(line, f"line {count} of {path}")
+                _check_line(line, f"line {count} of {path}", limits, payload_mb)
     except OSError as error:
         raise DataUnreadable(f"cannot read {path}: {error.strerror or error}.") from error
     if not count:
@@ -111,16 +122,16 @@ def check_lines(path: Path) -> int:
     return count
 
 
-def _check_line(line: bytes, where: str) -> None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, str | dict):
+def _check_line(line: bytes, where: str, limits: Limits, payload_mb: int) -> None:
+    """Read a line as the server will."""
+    if len(line) > payload_mb * 2**20:
         raise DataUnreadable(
-            f"{where} is neither a JSON string nor an object.",
-            expected='"text", {"text": "..."} or {"inputs": "..."} on each line',
+            f"{where} is longer than a request may be.", expected=f"at most {payload_mb} MB", hint="--payload-mb"
         )
+    try:
+        read(line, LINES, LINES, limits)
+    except BertieError as error:
+        raise DataUnreadable(f"{where}: {error.what}", expected=error.expected) from None
 
 
 def _given(job: Job, store: Store, name: str, talk: Talk) -> str:
@@ -146,6 +157,7 @@ def _request(job: Job, name: str, given: str) -> dict[str, Any]:
         "ModelName": name,
         "MaxConcurrentTransforms": job.batch.at_a_time,
         "MaxPayloadInMB": job.batch.payload_mb,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": LONGEST_SECONDS, "InvocationsMaxRetries": 1},
         "BatchStrategy": "MultiRecord",
         "TransformInput": {"DataSource": source, "ContentType": LINES, "SplitType": "Line", "CompressionType": "None"},
         "TransformOutput": output,

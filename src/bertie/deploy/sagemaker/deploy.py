@@ -17,12 +17,19 @@ from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import Store, key_of, open_store
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import check
-from bertie.deploy.sagemaker.cost import preview
+from bertie.deploy.sagemaker.cost import preview, sentence
 from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, policy_name, resource
 from bertie.deploy.sagemaker.images import Kind, image_uri, kind_of
 from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
-from bertie.deploy.sagemaker.state import Clock, endpoint_state, ready_for, status_command, wait_in_service
+from bertie.deploy.sagemaker.state import (
+    Clock,
+    delete_command,
+    endpoint_state,
+    ready_for,
+    status_command,
+    wait_in_service,
+)
 from bertie.deploy.sagemaker.trial import Trial, snippet, try_asynchronous, try_endpoint
 from bertie.errors import DeployError, NameTaken, UsageError
 from bertie.talk import Talk
@@ -60,8 +67,12 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     role = role_arn(session, aws.role)
     old = None if wanted.dry else endpoint_state(caller, name)
     if not wanted.dry:
-        ready_for(old, name, update=wanted.update, serverless=hosting.serverless)
+        ready_for(old, name, session.flags, update=wanted.update, serverless=hosting.serverless)
     trial = Trial.of(wanted.models[0])
+    if hosting.serverless:
+        talk.say("cost: by request" + (", and all the time for what is provisioned" if hosting.provisioned else ""))
+    else:
+        talk.say(sentence(cost))
     with caller.accounted():
         store = open_store(caller, aws, make=False)
         data, artifacts = _uploaded(wanted, store, name, kind, talk)
@@ -81,7 +92,7 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
         _scale(caller, plan)
         return facts | {"requests": [request.as_dict() for request in caller.requests]}
     if container.wait:
-        with caller.accounted(_goes_on(plan)):
+        with caller.accounted(_goes_on(plan, session.flags)):
             wait_in_service(caller, name, configuration, talk, minutes=container.wait_minutes, clock=clock)
         with caller.accounted():
             _scale(caller, plan)
@@ -125,7 +136,7 @@ def _made(caller: Caller, plan: Plan, old: dict[str, Any] | None, talk: Talk, *,
     _once(caller, "CreateEndpointConfig", configuration, "endpoint configuration", called, "endpoint-config-name")
     if not update:
         talk.say(f"making the endpoint {name} in {region}")
-        made = Made(f"endpoint {name}", f"bertie deploy sagemaker-delete {name} --region {region}")
+        made = Made(f"endpoint {name}", delete_command(name, caller.session.flags))
         caller.send("sagemaker", "CreateEndpoint", plan.endpoint(called), f"make the endpoint {name}", makes=made)
         return called
     if old and old.get("EndpointConfigName") == called:
@@ -194,9 +205,9 @@ def _target(plan: Plan, artifacts: list[dict[str, Any]]) -> str | None:
     return str(artifacts[0]["uri"]).rsplit("/", 1)[-1] if plan.hosting.multi_model else None
 
 
-def _goes_on(plan: Plan) -> str:
+def _goes_on(plan: Plan, flags: str) -> str:
     scaling = " Scaling is not set yet." if plan.hosting.max_instances else ""
     return (
         f"the endpoint {plan.name} goes on being made, and costs money when it is ready.{scaling}\n"
-        f"follow it: {status_command(plan.name)}\nremove it: bertie deploy sagemaker-delete {plan.name} --all"
+        f"follow it: {status_command(plan.name, flags)}\nremove it: {delete_command(plan.name, flags, everything=True)}"
     )

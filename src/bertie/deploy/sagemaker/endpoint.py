@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,16 @@ from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
 VARIANT = "AllTraffic"
 """The one variant of our endpoints; SageMaker's own tools call it so."""
 SCALED = "sagemaker:variant:DesiredInstanceCount"
+A_MINUTE, WAITING = 1000.0, 5.0
+"""What scaling keeps each instance near: requests a minute, or of an asynchronous endpoint requests that wait."""
+LONGEST_SECONDS = 3600
+"""What a request may take in a batch transform, or of an asynchronous endpoint."""
+PATIENT = {
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT": str(LONGEST_SECONDS),
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": str(LONGEST_SECONDS),
+    "SAGEMAKER_MAX_PAYLOAD_IN_MB": "100",
+}
+"""Variables that both AWS's image and ours read, for requests that may be large and take long."""
 STEP_PERCENT = 10
 """Part of the instances that a canary or linear update moves at a time. SageMaker takes 1 to 50."""
 
@@ -49,7 +60,14 @@ class Plan:
             self.aws,
             self.container,
             several=self.hosting.multi_model,
+            more=self._variables(),
         )
+
+    def _variables(self) -> dict[str, str]:
+        if self.hosting.asynchronous:
+            return PATIENT
+        # AWS's image would start a process with a model of its own for each processor.
+        return {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"} if self.hosting.serverless and self.kind == "huggingface" else {}
 
     def configuration(self, model_name: str) -> dict[str, Any]:
         """Return the arguments of CreateEndpointConfig."""
@@ -111,7 +129,7 @@ class Plan:
             **target,
             "PolicyType": "TargetTrackingScaling",
             "TargetTrackingScalingPolicyConfiguration": {
-                "TargetValue": hosting.target_rate,
+                "TargetValue": hosting.target_rate or (WAITING if hosting.asynchronous else A_MINUTE),
                 "ScaleInCooldown": hosting.scale_in_seconds,
                 "ScaleOutCooldown": hosting.scale_out_seconds,
                 **self._watched(),
@@ -200,9 +218,11 @@ def model_request(
     container: ContainerSettings,
     *,
     several: bool = False,
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of CreateModel."""
+    """Return the arguments of CreateModel. `more` are variables for the container; the user's go before them."""
     variables = {"SAGEMAKER_PROGRAM": "inference.py"} if kind == "huggingface" else {}
+    variables |= more or {}
     primary: dict[str, Any] = {"Image": image, "ModelDataUrl": data, "Environment": variables | container.variables()}
     if several:
         primary["Mode"] = "MultiModel"

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bertie import disk
+from bertie.bundle.manifest import FILE, Manifest
 from bertie.bundle.read import unpack
+from bertie.bundle.write import CARD
 from bertie.deploy.aws.calls import Caller
 from bertie.deploy.aws.store import Store, split_uri
 from bertie.deploy.container.metrics import MARK
@@ -175,8 +177,10 @@ def fetch(caller: Caller, job: Job, state: Mapping[str, Any], out: Path, talk: T
     store = Store(caller, bucket)
     talk.say(f"fetching {uri}")
     with disk.folder(out) as stage, tempfile.TemporaryDirectory(prefix="bertie-") as temporary:
-        (stage / "bundle").mkdir()
-        unpack(store.get_file(key, Path(temporary) / "model.tar.gz"), stage / "bundle")
+        unpacked = Path(temporary) / "model"
+        unpacked.mkdir()
+        unpack(store.get_file(key, Path(temporary) / "model.tar.gz"), unpacked)
+        _part(unpacked, stage)
         load(stage / "bundle")
         try:
             report = store.get_file(f"{key.rpartition('/')[0]}/{REPORT}", Path(temporary) / REPORT)
@@ -189,6 +193,20 @@ def fetch(caller: Caller, job: Job, state: Mapping[str, Any], out: Path, talk: T
     times = {"train_seconds": "TrainingTimeInSeconds", "billable_seconds": "BillableTimeInSeconds"}
     facts |= {name: state[key] for name, key in times.items() if key in state}
     return facts | {"saved_percent": savings(state)}
+
+
+def _part(model: Path, stage: Path) -> None:
+    """Make a bundle and a checkpoint of a folder that is both, as a job delivers them; a run has one of each."""
+    manifest = Manifest.from_file(model / FILE)
+    bundle = {FILE, CARD, *manifest.files}
+    for path in [path for path in model.rglob("*") if path.is_file()]:
+        name = path.relative_to(model)
+        homes = ["bundle"] if name.as_posix() in bundle else ["checkpoint"]
+        if name.as_posix() == manifest.input.tokenizer and (model / "config.json").is_file():
+            homes = ["bundle", "checkpoint"]  # the two are the same file
+        for home in homes:
+            (stage / home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, stage / home / name)
 
 
 def _take_reports(archive: Path, folder: Path, stage: Path) -> None:

@@ -37,6 +37,9 @@ for _toolkit in ("sagemaker_inference", "sagemaker_huggingface_inference_toolkit
     if _types := sys.modules.get(f"{_toolkit}.content_types"):
         _types.UTF8_TYPES = []  # type: ignore[attr-defined]  # theirs
 
+MOST = 10**7
+"""Texts of one request in a batch transform: as many as its payload holds."""
+
 CELLS = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one model call: more does not run faster, and takes memory."""
 
@@ -79,7 +82,9 @@ def model_fn(model_dir: str) -> Loaded:
     )
     known = inspect.signature(model.forward).parameters
     inputs = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in known)
-    limits = Limits(settings["pairs"], settings["max_texts"], settings["max_characters"])
+    # In a batch transform one request that is refused fails the whole file.
+    batch = os.environ.get("SAGEMAKER_BATCH", "").lower() == "true"
+    limits = Limits(settings["pairs"], MOST if batch else settings["max_texts"], settings["max_characters"])
     return Loaded(model.eval().to(device), device, encoder, decision, limits, inputs, settings["name"])
 
 

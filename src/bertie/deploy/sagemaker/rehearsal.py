@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ def from_server(folder: Path, texts: list[Any]) -> list[Answer]:
         request = urllib.request.Request(  # noqa: S310 - the address is the server that we started
             f"{address}/invocations", data=body, headers={"Content-Type": JSON}
         )
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            answers: list[Answer] = json.load(response)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+                answers: list[Answer] = json.load(response)
+        except (OSError, ValueError) as error:
+            raise DeployError(f"the server on the artifact does not answer: {error}.", hint="pack it again") from error
     return answers
 
 
@@ -55,18 +59,22 @@ def from_program(folder: Path, texts: list[Any]) -> list[Answer]:
 def _call(folder: Path, asked: list[dict[str, str]]) -> list[dict[str, Any]]:
     command = [sys.executable, "-P", "-B", str(Path(__file__).with_name("toolkit.py")), str(folder)]
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    done = subprocess.run(  # noqa: S603 - our own program
-        command,
-        input="".join(json.dumps(one) + "\n" for one in asked),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        env=environment | {"HF_HUB_OFFLINE": "1"},
-    )
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if len(answers) == len(asked):
-        return answers
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            command,
+            input="".join(json.dumps(one) + "\n" for one in asked),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=environment | {"HF_HUB_OFFLINE": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"the program of the artifact took more than {SECONDS} seconds to answer.") from None
+    with suppress(ValueError):  # something else that was printed
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        if len(answers) == len(asked):
+            return answers
     said = done.stderr.strip().splitlines() or ["nothing"]
     if "ModuleNotFoundError" in said[-1] and ("torch" in said[-1] or "transformers" in said[-1]):
         raise DependencyMissing(

@@ -68,8 +68,11 @@ class HostingSettings(Settings):
     multi_model: bool = Field(False, description="Many models on one endpoint, loaded when they are asked for.")
     min_instances: int | None = Field(None, ge=0, description="Scale down to this; 0 for asynchronous endpoints only.")
     max_instances: int | None = Field(None, ge=1, description="Scale up to this. Switches scaling on.")
-    target_rate: float = Field(
-        1000, gt=0, description="Scaling keeps each instance near this many requests a minute (asynchronous: waiting)."
+    target_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Scaling keeps each instance near this many requests a minute, 1000 if not given; asynchronous: "
+        "near this many that wait, 5 if not given.",
     )
     scale_in_seconds: int = Field(300, ge=0, description="Least time between two steps down.")
     scale_out_seconds: int = Field(60, ge=0, description="Least time between two steps up.")

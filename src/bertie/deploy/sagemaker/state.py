@@ -34,7 +34,7 @@ def endpoint_state(caller: Caller, name: str) -> dict[str, Any] | None:
         return None
 
 
-def ready_for(old: dict[str, Any] | None, name: str, *, update: bool, serverless: bool) -> None:
+def ready_for(old: dict[str, Any] | None, name: str, flags: str, *, update: bool, serverless: bool) -> None:
     """Raise NameTaken for an endpoint that exists, ResourceMissing for one to be updated that does not, and
     DeployError for one that cannot be updated in the state in which it is.
     """
@@ -46,16 +46,18 @@ def ready_for(old: dict[str, Any] | None, name: str, *, update: bool, serverless
     if not update:
         raise NameTaken(
             f"an endpoint {name!r} exists already, and is {status}.",
-            hint=f"--update replaces its model in place, --name gives another, bertie deploy sagemaker-delete {name} "
+            hint=f"--update replaces its model in place, --name gives another, {delete_command(name, flags)} "
             "removes it",
         )
     if status == "Failed":
         raise DeployError(
             f"the endpoint {name!r} has failed, and SageMaker updates no such one: {reason(old)}",
-            hint=f"bertie deploy sagemaker-delete {name}, then the same without --update",
+            hint=f"{delete_command(name, flags)}, then the same without --update",
         )
     if status != "InService":
-        raise DeployError(f"the endpoint {name!r} is {status}, and cannot be updated now.", hint=status_command(name))
+        raise DeployError(
+            f"the endpoint {name!r} is {status}, and cannot be updated now.", hint=status_command(name, flags)
+        )
     if serverless and not any("CurrentServerlessConfig" in one for one in old.get("ProductionVariants", [])):
         raise DeployError(
             f"the endpoint {name!r} has machines of its own, and SageMaker makes none of those serverless.",
@@ -79,17 +81,18 @@ def wait_in_service(
             talk.say(f"{passed / 60:5.1f} min  {status}")
             last = status
         if status in DONE:
-            return _judged(state, name, configuration)
+            return _judged(state, name, configuration, caller.session.flags)
         if passed > minutes * 60:
             raise DeployError(
-                f"the endpoint {name!r} is still {status} after {minutes:g} minutes.", hint=status_command(name)
+                f"the endpoint {name!r} is still {status} after {minutes:g} minutes.",
+                hint=status_command(name, caller.session.flags),
             )
         clock.sleep(clock.poll_seconds)
 
 
-def _judged(state: dict[str, Any], name: str, configuration: str) -> dict[str, Any]:
+def _judged(state: dict[str, Any], name: str, configuration: str, flags: str) -> dict[str, Any]:
     status = state["EndpointStatus"]
-    hint = f"bertie deploy sagemaker-logs {name} shows what the container said, in {log_group(name)}"
+    hint = f"{logs_command(name, flags)} shows what the container said, in {log_group(name)}"
     if status != "InService":
         raise DeployError(f"the endpoint {name!r} is {status}: {reason(state)}", hint=hint)
     if state.get("EndpointConfigName") != configuration:
@@ -103,6 +106,16 @@ def reason(state: dict[str, Any]) -> str:
     return str(state.get("FailureReason") or "SageMaker gives no reason.").strip()
 
 
-def status_command(name: str) -> str:
-    """Return the command that tells how an endpoint is."""
-    return f"bertie deploy sagemaker-status {name}"
+def status_command(name: str, flags: str) -> str:
+    """Return the command that tells how an endpoint is; `flags` say where (Session.flags)."""
+    return f"bertie deploy sagemaker-status {name}{flags}"
+
+
+def logs_command(name: str, flags: str) -> str:
+    """Return the command that shows what an endpoint's containers said."""
+    return f"bertie deploy sagemaker-logs {name}{flags}"
+
+
+def delete_command(name: str, flags: str, *, everything: bool = False) -> str:
+    """Return the command that removes an endpoint, or all that its name has made."""
+    return f"bertie deploy sagemaker-delete {name}{flags}{' --all' if everything else ''}"

@@ -13,7 +13,7 @@ from bertie.bundle.probe import TOLERANCE, Probe
 from bertie.bundle.read import opened
 from bertie.deploy.aws.calls import Caller
 from bertie.deploy.aws.store import Store, key_of, split_uri
-from bertie.deploy.sagemaker.state import Clock
+from bertie.deploy.sagemaker.state import Clock, logs_command
 from bertie.errors import BundleNotFound, DeployError, ResourceMissing
 from bertie.talk import Talk
 
@@ -46,18 +46,18 @@ class Trial:
         label = manifest.labels[scores.index(first)] if clear else None
         return cls(json.dumps({"inputs": given}, ensure_ascii=False), label)
 
-    def judge(self, answer: bytes, name: str) -> Any:
+    def judge(self, answer: bytes, name: str, flags: str = "") -> Any:
         """Return the answer. Raises DeployError if it is not JSON or its label is not the bundle's."""
         try:
             found = json.loads(answer)
         except ValueError:
             raise DeployError(
-                f"the endpoint {name!r} answers, but not in JSON.", hint=f"bertie deploy sagemaker-logs {name}"
+                f"the endpoint {name!r} answers, but not in JSON.", hint=logs_command(name, flags)
             ) from None
         if self.label is not None and next(_labels(found), None) != self.label:
             raise DeployError(
                 f"the endpoint {name!r} answers, but the label of the probe's text is not {self.label!r} there.",
-                hint=f"bertie deploy sagemaker-logs {name}; --update with the right model replaces it",
+                hint=f"{logs_command(name, flags)}; --update with the right model replaces it",
             )
         return found
 
@@ -82,7 +82,7 @@ def try_endpoint(caller: Caller, name: str, trial: Trial, *, target: str | None 
     if target:
         arguments["TargetModel"] = target
     answer = caller.read("sagemaker-runtime", "InvokeEndpoint", arguments, f"ask the endpoint {name}")
-    return trial.judge(answer["Body"].read(), name)
+    return trial.judge(answer["Body"].read(), name, caller.session.flags)
 
 
 def try_asynchronous(
@@ -101,11 +101,11 @@ def try_asynchronous(
     started = clock.now()
     while clock.now() - started < QUEUE_SECONDS:
         if (found := _object(caller, sent["OutputLocation"])) is not None:
-            return trial.judge(found, name)
+            return trial.judge(found, name, caller.session.flags)
         if sent.get("FailureLocation") and _object(caller, sent["FailureLocation"]) is not None:
             raise DeployError(
                 f"the endpoint {name!r} could not answer; why stands in {sent['FailureLocation']}.",
-                hint=f"bertie deploy sagemaker-logs {name}",
+                hint=logs_command(name, caller.session.flags),
             )
         clock.sleep(clock.poll_seconds)
     talk.warn(f"no answer within {QUEUE_SECONDS:.0f} s; look at {sent['OutputLocation']} later")
