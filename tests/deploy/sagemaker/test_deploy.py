@@ -380,6 +380,28 @@ def test_ctrl_c_while_waiting_says_what_goes_on(desk: Desk) -> None:
         assert told in raised.value.hint
 
 
+def test_ctrl_c_while_removing_says_what_is_gone_and_what_stays(desk: Desk) -> None:
+    desk.cloud.states(endpoint=[{"EndpointStatus": "Creating"}] * 9)
+    desk.deploy(container={"wait": False})
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as raised:
+        remove("intents", AwsSettings.load({}, environment={}), QUIET, clock=Clock(sleep=interrupted))
+    assert "removed: nothing" in raised.value.hint
+    assert f"stays, and may cost money: bertie deploy sagemaker-delete intents --region {REGION}" in raised.value.hint
+
+
+def test_what_may_not_be_removed_says_what_is_gone_already(desk: Desk) -> None:
+    desk.deploy()
+    code = {"code": "AccessDeniedException", "status": 400, "message": "not authorized to perform: DeleteEndpoint"}
+    desk.cloud.fail([{"operation": "DeleteEndpoint", **code}])
+    with pytest.raises(AccessDenied) as raised:
+        desk.remove()
+    assert "the rest stays, and may cost money" in raised.value.hint
+
+
 def test_waiting_ends(desk: Desk) -> None:
     desk.cloud.states(endpoint=[{"EndpointStatus": "Creating"}])
     with pytest.raises(DeployError, match="still Creating"):

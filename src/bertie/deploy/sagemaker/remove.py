@@ -12,8 +12,8 @@ from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import key_of, split_uri, usual_bucket
 from bertie.deploy.aws.tags import tagged
 from bertie.deploy.sagemaker.endpoint import SCALED, alarm_name, log_group, policy_name, resource
-from bertie.deploy.sagemaker.state import Clock, endpoint_state
-from bertie.errors import AccessDenied, DeployError, ResourceMissing
+from bertie.deploy.sagemaker.state import Clock, delete_command, endpoint_state
+from bertie.errors import AccessDenied, DeployError, Interrupted, ResourceMissing
 from bertie.talk import Talk
 
 OBJECTS_A_REQUEST = 1000
@@ -54,20 +54,37 @@ def remove(
             f"the endpoint {name!r} was not made by bertie, and is left alone.",
             hint=f"aws sagemaker delete-endpoint --endpoint-name {name} --region {session.region}",
         )
-    with _told_of(talk, "its scaling"):
-        _scaling(caller, name, away)
-    if state is not None:
-        _wait_for_peace(caller, name, talk, clock or Clock())
-        away(f"endpoint {name}", "sagemaker", "DeleteEndpoint", {"EndpointName": name})
-    with _told_of(talk, "its alarm"):
-        if _alarm(caller, name):
-            away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
-    if everything:
-        _rest(caller, name, aws, away)
-    if logs and _has_logs(caller, name):
-        away(f"log group {log_group(name)}", "logs", "DeleteLogGroup", {"logGroupName": log_group(name)})
+    with _accounted(gone, delete_command(name, session.flags, everything=everything)):
+        with _told_of(talk, "its scaling"):
+            _scaling(caller, name, away)
+        if state is not None:
+            _wait_for_peace(caller, name, talk, clock or Clock())
+            away(f"endpoint {name}", "sagemaker", "DeleteEndpoint", {"EndpointName": name})
+        with _told_of(talk, "its alarm"):
+            if _alarm(caller, name):
+                away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
+        if everything:
+            _rest(caller, name, aws, away)
+        if logs and _has_logs(caller, name):
+            away(f"log group {log_group(name)}", "logs", "DeleteLogGroup", {"logGroupName": log_group(name)})
     facts: dict[str, Any] = {"name": name, "region": session.region, "removed": gone}
     return facts | ({"requests": [request.as_dict() for request in caller.requests]} if dry else {})
+
+
+@contextmanager
+def _accounted(gone: list[str], again: str) -> Iterator[None]:
+    """Add to every error, and to Ctrl-C, what is gone already, and the command that removes the rest."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted.", hint=_left(gone, again)) from None
+    except DeployError as error:
+        hint = "\n".join(filter(None, [error.hint, _left(gone, again)]))
+        raise type(error)(error.what, expected=error.expected, hint=hint) from error
+
+
+def _left(gone: list[str], again: str) -> str:
+    return f"removed: {', '.join(gone) or 'nothing'}\nthe rest stays, and may cost money: {again}"
 
 
 @contextmanager
