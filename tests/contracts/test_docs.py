@@ -76,6 +76,8 @@ class Reader:
         self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
         # Commands that name no number of passes make this many: enough to beat a bag of words by far.
         self.environment["BERTIE_TRAIN_MAX_PASSES"] = "4"
+        # Those that name no candidates try these: all take minutes, and have tests of their own.
+        self.environment["BERTIE_OPTIMIZE_CANDIDATES"] = "onnx-fp32-fused,onnx-int8-dynamic,openvino-fp32"
 
     def here(self, shown: str) -> str:
         """Return what a reader types, with ports that are free."""
