@@ -15,6 +15,7 @@ from bertie.config import DataSettings
 from bertie.data.examples import Examples, read
 from bertie.errors import BundleNotFound, ExportError, ParityError
 from bertie.export import export as exporting
+from bertie.export import onnx as onnx_module
 from bertie.export.export import Plan, export
 from bertie.export.onnx import write_onnx
 from bertie.export.parity import Parity, compare, require
@@ -69,6 +70,32 @@ def test_a_model_that_predicts_something_else_is_refused(
     with pytest.raises(ParityError, match="off by"):
         export(tiny_run / "checkpoint", tmp_path / "bundle", PLAN, valid(tiny_run), lambda _: {})
     assert list(tmp_path.iterdir()) == []
+
+
+class Branching(torch.nn.Module):
+    """Computes what depends on the texts in Python, which no exporter can follow."""
+
+    def __init__(self, model: SequenceClassifier) -> None:
+        super().__init__()
+        self.names, self.classifier = model.inputs, model.classifier
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits * 2 if int(inputs[0].sum()) % 2 else logits
+
+
+def test_a_model_that_cannot_be_exported_is_an_error_and_costs_nothing(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(tiny_run / "bundle", tmp_path / "bundle"))
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    monkeypatch.setattr(onnx_module, "plain", Branching)
+    with pytest.raises(ExportError, match="cannot be exported to ONNX") as raised:
+        export(tiny_run / "checkpoint", bundle, PLAN, valid(tiny_run), lambda _: {})
+    assert raised.value.exit_code == 5
+    assert "another --base" in raised.value.hint
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_failed_export_leaves_the_old_bundle(tiny_run: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def write_onnx(model: SequenceClassifier, path: Path) -> None:
             )
     except Exception as error:  # the exporter raises what any of its stages raises
         raise ExportError(
-            f"this model cannot be exported to ONNX: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"this model cannot be exported to ONNX: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
             hint="train with another --base; the checkpoint itself is unharmed",
         ) from error
 
