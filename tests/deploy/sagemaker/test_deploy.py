@@ -483,6 +483,8 @@ def test_an_endpoint_that_somebody_else_made_is_left_alone(desk: Desk) -> None:
     configuration = sagemaker.list_endpoint_configs()["EndpointConfigs"][0]["EndpointConfigName"]
     sagemaker.create_endpoint(EndpointName="intents", EndpointConfigName=configuration)
     with pytest.raises(DeployError, match="not made by bertie"):
+        desk.deploy(update=True)
+    with pytest.raises(DeployError, match="not made by bertie"):
         desk.remove(everything=True)
 
 

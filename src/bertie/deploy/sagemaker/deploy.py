@@ -26,6 +26,7 @@ from bertie.deploy.sagemaker.state import (
     Clock,
     delete_command,
     endpoint_state,
+    ours,
     ready_for,
     status_command,
     wait_in_service,
@@ -67,6 +68,11 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     role = role_arn(session, aws.role)
     old = None if wanted.dry else endpoint_state(caller, name)
     if not wanted.dry:
+        if wanted.update and old is not None and not ours(caller, old["EndpointArn"], name):
+            raise DeployError(
+                f"the endpoint {name!r} was not made by bertie, which could not remove it later.",
+                hint="make a new one with --name, and move its clients",
+            )
         ready_for(old, name, session.flags, update=wanted.update, serverless=hosting.serverless)
     trial = Trial.of(wanted.models[0])
     if hosting.serverless:

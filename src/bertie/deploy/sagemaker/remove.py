@@ -10,9 +10,8 @@ from bertie.deploy.aws.calls import Caller
 from bertie.deploy.aws.session import open_session
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import key_of, split_uri, usual_bucket
-from bertie.deploy.aws.tags import tagged
 from bertie.deploy.sagemaker.endpoint import SCALED, alarm_name, log_group, policy_name, resource
-from bertie.deploy.sagemaker.state import Clock, delete_command, endpoint_state
+from bertie.deploy.sagemaker.state import Clock, delete_command, endpoint_state, ours
 from bertie.errors import AccessDenied, DeployError, Interrupted, ResourceMissing
 from bertie.talk import Talk
 
@@ -49,7 +48,7 @@ def remove(
             talk.say(f"{'would remove' if dry else 'removed'} {what}")
 
     state = endpoint_state(caller, name)
-    if state is not None and not _ours(caller, state["EndpointArn"], name):
+    if state is not None and not ours(caller, state["EndpointArn"], name):
         raise DeployError(
             f"the endpoint {name!r} was not made by bertie, and is left alone.",
             hint=f"aws sagemaker delete-endpoint --endpoint-name {name} --region {session.region}",
@@ -122,13 +121,8 @@ def _named(caller: Caller, name: str, operation: str, field: str, kind: str) -> 
     """Yield the names of models or configurations that carry the name's tag."""
     pages = caller.pages("sagemaker", operation, {"NameContains": name}, f"list the {field} of {name}")
     for found in [row for page in pages for row in page.get(field, [])]:
-        if found[f"{kind}Name"].startswith(name) and _ours(caller, found[f"{kind}Arn"], name):
+        if found[f"{kind}Name"].startswith(name) and ours(caller, found[f"{kind}Arn"], name):
             yield str(found[f"{kind}Name"])
-
-
-def _ours(caller: Caller, arn: str, name: str) -> bool:
-    pages = caller.pages("sagemaker", "ListTags", {"ResourceArn": arn}, f"read the tags of {arn}")
-    return any(tagged(page.get("Tags", []), name) for page in pages)
 
 
 def _keys(caller: Caller, bucket: str, prefix: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertie.deploy.aws.calls import Caller
+from bertie.deploy.aws.tags import tagged
 from bertie.deploy.sagemaker.endpoint import log_group
 from bertie.errors import DeployError, NameTaken, ResourceMissing
 from bertie.talk import Talk
@@ -99,6 +100,12 @@ def _judged(state: dict[str, Any], name: str, configuration: str, flags: str) ->
         # In service, but with the old model: SageMaker reports an update that was undone so.
         raise DeployError(f"the update of {name!r} was undone, and the old model answers: {reason(state)}", hint=hint)
     return state
+
+
+def ours(caller: Caller, arn: str, name: str) -> bool:
+    """Return whether something was made here, under this name: by its tags."""
+    pages = caller.pages("sagemaker", "ListTags", {"ResourceArn": arn}, f"read the tags of {arn}")
+    return any(tagged(page.get("Tags", []), name) for page in pages)
 
 
 def reason(state: dict[str, Any]) -> str:
