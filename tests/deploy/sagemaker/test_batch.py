@@ -25,9 +25,16 @@ def texts(tmp_path: Path) -> Path:
 
 
 def run(
-    bundle: Path, given: object, *, dry: bool = False, clock: Clock = QUICK, output: str = OUT, **batch: Any
+    bundle: Path,
+    given: object,
+    *,
+    dry: bool = False,
+    wait: bool = True,
+    clock: Clock = QUICK,
+    output: str = OUT,
+    **batch: Any,
 ) -> dict[str, Any]:
-    container = {"image": IMAGE, "verify": False, "instance_type": "ml.c7i.xlarge", "instance_count": 2}
+    container = {"image": IMAGE, "verify": False, "instance_type": "ml.c7i.xlarge", "instance_count": 2, "wait": wait}
     job = Job(
         bundle,
         str(given),
@@ -54,6 +61,15 @@ def test_lines_go_in_and_lines_come_out(cloud: Cloud, tiny_bundle: Path, texts: 
     assert facts["status"] == "Completed"
     bucket, _, key = facts["input"].removeprefix("s3://").partition("/")
     assert cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == texts.read_bytes()
+
+
+def test_without_waiting_it_says_how_to_follow_and_what_stays(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    facts = run(tiny_bundle, texts, wait=False)
+    assert changes(cloud) == ["CreateModel", "CreateTransformJob"]
+    for told in ("describe-transform-job", "stop-transform-job", f"delete-model --model-name {facts['job']}"):
+        assert told in facts["follow"]
+    assert facts["remove"].endswith("--all")
+    assert sent(cloud, "CreateTransformJob")["ModelClientConfig"]["InvocationsTimeoutInSeconds"] == 3600
 
 
 def test_a_job_that_fails_tells_why(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:

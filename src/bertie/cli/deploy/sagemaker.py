@@ -95,7 +95,8 @@ def batch(
         return
     line(f"job      {facts['job']}: {facts['status']}")
     line(f"answers  {facts['output']}, each file with .out at its end")
-    line(f"next: aws s3 cp --recursive {facts['output']} .")
+    line(f"what was uploaded, your texts among it, stays until {facts['remove']}")
+    line(facts["follow"] if "follow" in facts else f"next: aws s3 cp --recursive {facts['output']} .")
 
 
 @with_settings

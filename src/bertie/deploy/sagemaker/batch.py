@@ -23,7 +23,7 @@ from bertie.deploy.sagemaker.endpoint import LONGEST_SECONDS, PATIENT, model_req
 from bertie.deploy.sagemaker.images import image_uri, kind_of
 from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
-from bertie.deploy.sagemaker.state import Clock, reason
+from bertie.deploy.sagemaker.state import Clock, delete_command, reason
 from bertie.errors import BertieError, DataNotFound, DataUnreadable, DeployError, UsageError
 from bertie.serve.wire.exchange import Limits
 from bertie.serve.wire.invocations import read
@@ -85,12 +85,14 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
         "region": session.region,
         "input": given,
         "output": job.output,
+        "remove": delete_command(name_of(job.model), session.flags, everything=True),
         "cost": preview(job.container.instance_type, job.container.instance_count, job.prices),
     }
     if job.dry:
         return facts | {"requests": [request.as_dict() for request in caller.requests]}
     if not job.container.wait:
-        return facts | {"status": "InProgress", "made": [made.what for made in caller.made]}
+        goes_on = f"{_goes_on(name, session.region)}\nwhen it has ended: {remove}"
+        return facts | {"status": "InProgress", "made": [made.what for made in caller.made], "follow": goes_on}
     with caller.accounted(_goes_on(name, session.region)):
         _wait(caller, name, talk, minutes=job.container.wait_minutes, clock=clock or Clock())
     caller.send("sagemaker", "DeleteModel", {"ModelName": name}, "remove the model")
