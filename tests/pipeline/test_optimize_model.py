@@ -172,6 +172,10 @@ def test_a_filled_folder_is_refused_before_the_work(tiny_run: Path, tmp_path: Pa
     (tmp_path / "out" / "mine").write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):
         optimize(tiny_run, tmp_path / "out")
+    # With the flag a bundle is replaced, all that lies in its folder included.
+    (tmp_path / "out" / "mine").unlink()
+    optimize(tiny_run, tmp_path / "out")
+    (tmp_path / "out" / "mine").write_text("mine")
     optimize(tiny_run, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out" / "mine").exists()
 
