@@ -32,6 +32,9 @@ RATE_MEMORY = 0.05
 
 PHASES = ("tokenize", "queue", "model")
 
+LEAST_ROOM = 128
+"""Tokens that may wait whatever the model's speed."""
+
 HOPELESS = 1.5
 """How many times the time that is left a request may take, as far as one can tell, and is tried all the same."""
 
@@ -101,8 +104,8 @@ class Scheduler:
 
     @property
     def _room(self) -> float:
-        """Tokens that may wait."""
-        return max(self.rate * self._queue_seconds, self._waiting.batch_tokens)
+        """Tokens that may wait: what is computed in that time, and not so few that batches are of next to nothing."""
+        return max(self.rate * self._queue_seconds, min(LEAST_ROOM, self._waiting.batch_tokens))
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Return what the texts are scored.
