@@ -217,6 +217,8 @@ def single(given: argparse.Namespace, work: Path, folders: dict[str, Path], text
         act: Callable[..., Any] = {"replace": disturb.replace, "kill": disturb.kill}[given.what]
         with disturb.every(given.every, partial(act, session)) as acts:
             report = loaded(session, rate, seconds)
+    if given.what == "kill" and not any(act.get("pid") for act in acts):
+        raise SystemExit("nothing was killed: the server has no processes of its own; --serve workers 2")
     return {"rate": rate, "report": report, "acts": acts}
 
 
@@ -265,6 +267,8 @@ def main() -> None:
     given = parser.parse_args()
     given.share = SHARES[given.what] if given.share is None else given.share
     given.minutes = MINUTES[given.what] if given.minutes is None else given.minutes
+    if given.what == "kill" and not given.serve:
+        given.serve = ["workers", "2"]
     given.serve = [f"--{word}" if not word[0].isdigit() else word for word in given.serve]
     given.work.mkdir(parents=True, exist_ok=True)
     work = given.work.resolve()

@@ -60,7 +60,8 @@ def _goals(goals: dict[str, Any]) -> str:
         more += f" Of the peers that keep 99 % of the labels {alike} bears most, and it "
         more += f"{goals['times_best_peer_within_contract']:.2f} times as many."
     if goals.get("int8_times_best_peer"):
-        more += f" With int8 outside the contract it bears {goals['int8_times_best_peer']:.2f} times as many as {peer}."
+        more += f" With int8 outside the contract it bears {goals['int8_times_best_peer']:.2f} times as many as {peer}:"
+        more += " no more because its labels change with the company that a text has in a batch, which counts as wrong."
     return (
         f"{OURS}'s server adds {goals['added_ms']:.2f} ms, and reaches {100 * goals['share_of_ceiling']:.0f} % of the "
         f"ceiling.{more}"
