@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from bertie.talk import Talk
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Two threads on a model of 32 dimensions only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -120,6 +122,17 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Tokenize
     return folder
 
 
+class Heard(Talk):
+    """Remembers its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.words: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.words.append(message)
+
+
 def make_rows(count: int, seed: int = 0, lengths: tuple[int, int] = (2, 12)) -> list[tuple[str, str]]:
     """Return texts of two labels that a small model can learn: each has a word of its label among others."""
     random = np.random.default_rng(seed)
@@ -149,7 +162,6 @@ def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     """Return a function that trains the tiny model on a file, and gives the run."""
     from bertie.config import DataSettings, SplitSettings, TrainSettings
     from bertie.pipeline.train_run import Request, train_run
-    from bertie.talk import Talk
 
     def train(data: Path, *, columns: dict[str, object] | None = None, **settings: object) -> Path:
         run = tmp_path_factory.mktemp("run") / "run"

@@ -20,7 +20,7 @@ from bertie.pipeline.import_model import _config, _labels, import_model
 from bertie.talk import Talk
 from bertie.train import imported
 from bertie.train.checkpoint import load as load_checkpoint
-from tests.conftest import Bertie, last_json
+from tests.conftest import Bertie, Heard, last_json
 from tests.train.test_torch_archive import Attack
 
 QUIET = Talk(quiet=True)
@@ -162,17 +162,6 @@ def test_a_folder_without_weights_says_which_were_looked_for(old: Path, tmp_path
     shutil.copy(old / "config.json", tmp_path)
     with pytest.raises(BundleNotFound, match=r"no weights[^$]*pytorch_model\.bin"):
         import_model(tmp_path, tmp_path / "out", QUIET)
-
-
-class Heard(Talk):
-    """Remembers its warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.words: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.words.append(message)
 
 
 @pytest.mark.parametrize("named", [None, {"0": "LABEL_0", "1": "LABEL_1"}, {"0": "no", "1": "yes"}])

@@ -21,7 +21,7 @@ from bertie.train.keeper import Keeper, Standing
 from bertie.train.limits import text_encoder, text_limits
 from bertie.train.model import build
 from bertie.train.weights import Weights
-from tests.conftest import make_rows
+from tests.conftest import Heard, make_rows
 
 CPU = torch.device("cpu")
 
@@ -138,17 +138,6 @@ def forgetful() -> Iterator[set[str]]:
     yield Forgetful.broken
     Forgetful.broken.clear()
     Forgetful.store.clear()
-
-
-class Heard(Talk):
-    """Remembers its warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.words: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.words.append(message)
 
 
 def test_a_store_that_does_not_answer_costs_a_warning_and_no_training(

@@ -23,7 +23,7 @@ from bertie.train.forward import Unpadded
 from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
 from bertie.train.train import Fitted, _Trainer, ramp, train
-from tests.conftest import make_rows
+from tests.conftest import Heard, make_rows
 
 QUIET = Talk(quiet=True)
 
@@ -31,17 +31,6 @@ QUIET = Talk(quiet=True)
 def examples(count: int, seed: int = 0) -> Examples:
     texts, labels = zip(*make_rows(count, seed), strict=True)
     return from_lists(texts, labels)
-
-
-class Heard(Talk):
-    """Remembers what it would say."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.words: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.words.append(message)
 
 
 def fitted(
