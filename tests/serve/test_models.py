@@ -62,6 +62,14 @@ async def held(models: Models) -> Loaded:
         return loaded
 
 
+async def replaced_by_another(models: Models, before: Loaded) -> None:
+    for _ in range(200):
+        if await held(models) is not before:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it was not replaced")
+
+
 async def test_nothing_is_ready_before_all_is_loaded(bundles: list[Path]) -> None:
     models = made()
     with pytest.raises(NotReady):
@@ -142,11 +150,7 @@ async def test_what_is_replaced_on_disk_is_loaded_and_what_is_damaged_is_not(bun
     await replaced(bundles[2])
     assert await held(models) is before
     await replaced(bundles[1])
-    for _ in range(100):
-        if await held(models) is not before:
-            break
-        await asyncio.sleep(0.05)
-    assert await held(models) is not before
+    await replaced_by_another(models, before)
     assert await asked(models) == "delivery"
     watching.cancel()
     await models.close()
@@ -163,11 +167,7 @@ async def test_a_bundle_that_was_seen_before_all_of_it_was_there_is_tried_again(
     await asyncio.sleep(0.3)
     assert await held(models) is before
     (bundles[0] / "model.onnx").write_bytes(whole)  # the manifest stays as it was seen
-    for _ in range(200):
-        if await held(models) is not before:
-            break
-        await asyncio.sleep(0.05)
-    assert await held(models) is not before
+    await replaced_by_another(models, before)
     watching.cancel()
     await models.close()
 
@@ -350,11 +350,7 @@ async def test_looking_for_replaced_bundles_goes_on_whatever_happens(bundles: li
     assert await held(models) is before
     broken = False
     os.utime(bundles[0] / "manifest.json")
-    for _ in range(200):
-        if await held(models) is not before:
-            break
-        await asyncio.sleep(0.05)
-    assert await held(models) is not before
+    await replaced_by_another(models, before)
     watching.cancel()
     await models.close()
 

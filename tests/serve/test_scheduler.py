@@ -236,7 +236,7 @@ async def test_an_error_nobody_expected_fails_who_waits_and_not_the_thread(
         if broken:
             raise ValueError(text)
 
-    made = Scheduler(held, batch_tokens=512, queue_seconds=60, observe=observe)  # type: ignore[arg-type]
+    made = Scheduler(held, batch_tokens=512, queue_seconds=60, observe=observe)  # type: ignore[arg-type]  # as above
     held.running.clear()
     try:
         first = await busy(made, held)

@@ -125,10 +125,10 @@ def _config(folder: Path, tensors: dict[str, Any], talk: Talk) -> dict[str, Any]
         "number, all answers are wrong, and its config.json belongs beside the weights"
     )
 
-    def size(name: str, axis: int = 0) -> int:
+    def size(name: str) -> int:
         if name not in tensors:
             raise BundleUnusable(f"there is no config.json, and the weights lack {name}.", hint="add its config.json")
-        return int(tensors[name].shape[axis])
+        return int(tensors[name].shape[0])
 
     return {
         "model_type": "bert",

@@ -219,11 +219,9 @@ def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk
         if missing := lacks(variant):
             return _row(candidate.name, skipped=True, why=missing)
         return _judged(trial, variant, folder, talk)
-    except OSError as error:
-        if error.errno in UNWRITABLE:  # no fault of the candidate
-            raise
-        return _row(candidate.name, why=f"could not be built or run: {type(error).__name__}: {error}".splitlines()[0])
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:  # no fault of the candidate
+            raise
         said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
         return _row(candidate.name, why=f"could not be built or run: {said}")
 

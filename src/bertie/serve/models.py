@@ -142,9 +142,8 @@ class Models:
             if not shares:
                 raise ModelUnknown.of(name, self._models)
             model = known or Model(name, shares, pinned, used=self._clock())
-            if (
-                known is None
-            ):  # of one that is replaced, old and new are there together for a moment, whatever the limit
+            # Of one that is replaced, old and new are there together for a moment, whatever the limit.
+            if known is None:
                 self._make_room(model, sum(expected_bytes(share.bundle) for share in shares))
             fresh: dict[Share, Loaded] = {}
             try:

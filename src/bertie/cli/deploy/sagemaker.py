@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,9 +59,9 @@ def sagemaker(
     line()
     line(facts["snippet"])
     line()
-    where = f"{name}{_flags(facts, aws)}"
-    line(f"next: bertie deploy sagemaker-status {where}")
+    where = f"{name}{aws.flags(facts.get('region'))}"
     line(f"it costs money until bertie deploy sagemaker-delete {where} --all")
+    line(f"next: bertie deploy sagemaker-status {where}")
 
 
 @with_settings
@@ -112,7 +112,7 @@ def status(aws: AwsSettings, name: Name, json: Json = False) -> None:
     table(["", name], [[key, str(value)] for key, value in facts.items() if key not in {"name", "cost"}])
     if "cost" in facts:
         line(sentence(facts["cost"]))
-    line(f"next: bertie deploy sagemaker-logs {name}{_flags(facts, aws)}")
+    line(f"next: bertie deploy sagemaker-logs {name}{aws.flags(facts.get('region'))}")
 
 
 @with_settings
@@ -157,11 +157,5 @@ def delete(
         return
     line(f"removed {len(facts['removed'])} things of {name} in {facts['region']}")
     if not everything:
-        again = f"bertie deploy sagemaker-delete {name}{_flags(facts, aws)} --all"
+        again = f"bertie deploy sagemaker-delete {name}{aws.flags(facts.get('region'))} --all"
         line(f"next: its models and files stay; {again} removes them too")
-
-
-def _flags(facts: dict[str, Any], aws: AwsSettings) -> str:
-    """Return what a command that is shown needs to look in the same place."""
-    found = {"region": facts.get("region") or aws.region, "profile": aws.profile, "bucket": aws.bucket}
-    return "".join(f" --{name} {value}" for name, value in found.items() if value)

@@ -29,12 +29,8 @@ class Session:
     dry: bool
     boto: Any = field(repr=False)
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
-    profile: str | None = None
-
-    @property
-    def flags(self) -> str:
-        """Flags that a command which is shown needs to look in the same place."""
-        return f" --region {self.region}" + (f" --profile {self.profile}" if self.profile else "")
+    flags: str = ""
+    """Those with which a command that is shown looks in the same place."""
 
     def client(self, service: str) -> Any:
         """Return the client of a service. Throttled requests are repeated with growing waits."""
@@ -78,7 +74,8 @@ def open_session(settings: AwsSettings, *, dry: bool = False) -> Session:
         boto = boto3.Session(profile_name=settings.profile, region_name=_checked(region, boto))
     except BotoCoreError as error:
         raise UsageError(f"{error}.", hint="aws configure list-profiles shows them") from error
-    session = Session(str(region), _account_of(settings.role) or UNKNOWN_ACCOUNT, dry, boto, profile=settings.profile)
+    account = _account_of(settings.role) or UNKNOWN_ACCOUNT
+    session = Session(str(region), account, dry, boto, flags=settings.flags(str(region)))
     if dry:
         return session
     with told("read the credentials", session.region):

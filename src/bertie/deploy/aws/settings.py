@@ -68,6 +68,11 @@ class AwsSettings(Settings):
         subnets, groups = parts(self.subnets), parts(self.security_groups)
         return {"SecurityGroupIds": groups, "Subnets": subnets} if subnets or groups else None
 
+    def flags(self, region: str | None) -> str:
+        """Return the flags with which a command that is shown looks in the same place."""
+        found = {"region": region or self.region, "profile": self.profile, "bucket": self.bucket}
+        return "".join(f" --{name} {value}" for name, value in found.items() if value)
+
     def tag_pairs(self) -> dict[str, str]:
         """Return the user's tags."""
         return pairs(self.tags)

@@ -36,7 +36,7 @@ class Host:
 
     def __init__(self, models: Models, notes: Path | None = None) -> None:
         """Answer with some models; in the file `notes` stands what the next process has to know if this one dies."""
-        self._models, self._notes = models, notes
+        self._models, self._notes, self._noted = models, notes, ""
         self._writers: set[asyncio.StreamWriter] = set()
         self._asked: dict[str, Callable[[dict[str, Any]], Awaitable[tuple[dict[str, Any], bytes]]]] = {
             "classify": self._classify,
@@ -56,9 +56,11 @@ class Host:
         """Tell all processes which models there are."""
         for writer in self._writers:
             writer.write(self._state())
-        if self._notes is not None:
+        noted = json.dumps(self._models.remember())
+        if self._notes is not None and noted != self._noted:  # most often something was only put away or came back
             try:
-                disk.write_text(self._notes, json.dumps(self._models.remember()))
+                disk.write_text(self._notes, noted)
+                self._noted = noted
             except OutputError as error:
                 LOG.warning("if the process of the models dies, what was loaded over HTTP is forgotten: %s", error)
 
