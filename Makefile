@@ -23,6 +23,7 @@ check: $(READY)  ## prints nothing but what is wrong
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
 	@$(BIN)/python -m benchmarks.tables --check
+	@$(BIN)/python -m pytest -q --no-header --no-summary tests/contracts/test_names.py > .names.log 2>&1 || { cat .names.log; exit 1; }
 
 format: $(READY)
 	$(BIN)/ruff check --quiet --fix .
@@ -40,4 +41,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .lint-imports.log
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .lint-imports.log .names.log

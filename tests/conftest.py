@@ -77,6 +77,12 @@ WORDS = [
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, which is what serves."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
     """A word-level tokenizer in BERT's style, over some sixty words and all ASCII letters as pieces."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]

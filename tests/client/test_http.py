@@ -24,11 +24,6 @@ from tests.serve.process import Running, running
 TEXTS = ["where is my parcel", "i love it", "grüße 👋"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

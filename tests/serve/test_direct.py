@@ -13,11 +13,6 @@ from bertie.serve.server import app_for
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

@@ -33,11 +33,6 @@ HEAD = "axolotl"
 """Stands in headers, where no text is; an error may name it, a line must not."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

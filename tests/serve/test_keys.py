@@ -26,11 +26,6 @@ from tests.serve.process import running
 ONE, TWO, THREE = "first-key-0123456789", "second-key-0123456789", "third-key-0123456789"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -28,16 +26,6 @@ from bertie.serve.shares import Share
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def bundles(tiny_bundle: Path, tmp_path: Path) -> list[Path]:
-    return [Path(shutil.copytree(tiny_bundle, tmp_path / name)) for name in "abc"]
-
-
 def megabytes(count: int) -> object:
     """Return how to load with a model that takes so many megabytes, whatever it takes."""
 
@@ -60,14 +48,6 @@ async def asked(models: Models, name: str | None = None) -> str:
 async def held(models: Models) -> Loaded:
     async with models.lease() as loaded:
         return loaded
-
-
-async def replaced_by_another(models: Models, before: Loaded) -> None:
-    for _ in range(200):
-        if await held(models) is not before:
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("it was not replaced")
 
 
 async def test_nothing_is_ready_before_all_is_loaded(bundles: list[Path]) -> None:
@@ -129,46 +109,6 @@ async def test_where_the_new_one_is_broken_the_old_one_goes_on(bundles: list[Pat
         await models.load("one", (Share(bundles[1]), Share(Path("nowhere"))))
     assert await asked(models) == "delivery"
     assert models.find("one").bundles == (str(bundles[0]),)
-    await models.close()
-
-
-async def test_what_is_replaced_on_disk_is_loaded_and_what_is_damaged_is_not(bundles: list[Path]) -> None:
-    models = made()
-    await models.open({"one": (Share(bundles[0]),)})
-    before = await held(models)
-    watching = asyncio.create_task(models.watch(0.02))
-
-    async def replaced(by: Path) -> None:
-        for file in by.iterdir():
-            new = bundles[0] / f".{file.name}"
-            shutil.copy(file, new)
-            new.replace(bundles[0] / file.name)
-        os.utime(bundles[0] / "manifest.json")
-        await asyncio.sleep(0.3)
-
-    (bundles[2] / "model.onnx").write_bytes(b"not a model")
-    await replaced(bundles[2])
-    assert await held(models) is before
-    await replaced(bundles[1])
-    await replaced_by_another(models, before)
-    assert await asked(models) == "delivery"
-    watching.cancel()
-    await models.close()
-
-
-async def test_a_bundle_that_was_seen_before_all_of_it_was_there_is_tried_again(bundles: list[Path]) -> None:
-    models = made()
-    await models.open({"one": (Share(bundles[0]),)})
-    before = await held(models)
-    watching = asyncio.create_task(models.watch(0.02))
-    whole = (bundles[0] / "model.onnx").read_bytes()
-    (bundles[0] / "model.onnx").write_bytes(whole[:100])
-    os.utime(bundles[0] / "manifest.json")
-    await asyncio.sleep(0.3)
-    assert await held(models) is before
-    (bundles[0] / "model.onnx").write_bytes(whole)  # the manifest stays as it was seen
-    await replaced_by_another(models, before)
-    watching.cancel()
     await models.close()
 
 
@@ -328,30 +268,6 @@ async def test_what_is_unloaded_while_a_request_waits_for_it_does_not_come_back(
     with pytest.raises(ModelUnknown):
         await waiting
     assert [model.name for model in models.all() if model.loaded] == ["b"]
-    await models.close()
-
-
-async def test_looking_for_replaced_bundles_goes_on_whatever_happens(bundles: list[Path]) -> None:
-    broken = False
-
-    def load(bundle: Path, settings: ServeSettings) -> Fresh:
-        if broken:
-            raise RuntimeError("nobody thought of this")
-        return load_warm(bundle, settings)
-
-    models = Models(ServeSettings(), loads=load)
-    await models.open({"one": (Share(bundles[0]),)})
-    before = await held(models)
-    watching = asyncio.create_task(models.watch(0.02))
-    broken = True
-    os.utime(bundles[0] / "manifest.json")
-    await asyncio.sleep(0.3)
-    assert not watching.done()
-    assert await held(models) is before
-    broken = False
-    os.utime(bundles[0] / "manifest.json")
-    await replaced_by_another(models, before)
-    watching.cancel()
     await models.close()
 
 

@@ -139,7 +139,6 @@ def test_examples_are_valid_against_their_schemas(document: dict[str, Any]) -> N
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_unknown_path_or_method_is_refused_in_the_same_shape(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         missing, wrong = await client.get("/i-made-this-up"), await client.get("/invocations")

@@ -19,11 +19,6 @@ from bertie.serve.server import app_for
 PAGE = "https://a.example"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

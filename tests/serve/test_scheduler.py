@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 TEXTS = ["where is my parcel", "i love it", "the parcel is late", "ok", "thank you so much for the parcel " * 3]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

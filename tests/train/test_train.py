@@ -22,7 +22,7 @@ from bertie.train.cluster import Cluster
 from bertie.train.forward import Unpadded
 from bertie.train.job import Job
 from bertie.train.limits import text_encoder, text_limits
-from bertie.train.train import Fitted, _Trainer, ramp, train
+from bertie.train.train import Fitted, _Trainer, train
 from tests.conftest import Heard, make_rows
 
 QUIET = Talk(quiet=True)
@@ -252,16 +252,3 @@ def test_auto_takes_bf16_only_where_it_is_faster() -> None:
     chosen = device.choose(TrainSettings(), Cluster.alone())
     assert chosen.dtype in {torch.bfloat16, torch.float32}
     assert device.choose(TrainSettings(precision="bf16"), Cluster.alone()).dtype is torch.bfloat16
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_learning_rate_rises_then_falls_to_almost_nothing(schedule: str) -> None:
-    rates = [ramp(update, 100, 0.1, schedule) for update in range(100)]
-    assert rates[9] == max(rates) == 1.0
-    assert np.all(np.diff(rates[:10]) > 0)
-    assert np.all(np.diff(rates[10:]) < 0)
-    assert 0 < rates[-1] < 0.02
-
-
-def test_a_constant_learning_rate_stays_at_its_peak() -> None:
-    assert [ramp(update, 20, 0.1, "constant") for update in range(20)] == [0.5] + [1.0] * 19

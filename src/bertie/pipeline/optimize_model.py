@@ -23,20 +23,19 @@ from bertie.bundle.probe import Probe
 from bertie.bundle.read import opened, verify
 from bertie.bundle.write import complete
 from bertie.config import DataSettings, OptimizeSettings
-from bertie.data.check import check
-from bertie.data.examples import Examples, read
-from bertie.errors import BertieError, DataError, OutputError, UsageError, nearest
+from bertie.data.examples import Examples
+from bertie.errors import BertieError, OutputError, UsageError, nearest
 from bertie.evaluate.optimize_report import write_optimize_report
 from bertie.optimize.candidate import Candidate, Source, calibration, program_lengths
 from bertie.optimize.candidates import CANDIDATES
 from bertie.optimize.contract import METRIC, Budget, judge
-from bertie.pipeline.load_data import read_files, same_kind, same_shape
-from bertie.pipeline.measure import NEED_ROWS, measure_classifier
+from bertie.pipeline.held_out import calibration_texts, held_out
+from bertie.pipeline.measure import measure_classifier
 from bertie.runtime.classifier import from_folder
 from bertie.runtime.engine import lacks
 from bertie.scores import Array
 from bertie.talk import Talk
-from bertie.tokens import Text, TextEncoder
+from bertie.tokens import TextEncoder
 
 REPORT = "optimize.html"
 ELSEWHERE = "choose another place with --out"
@@ -143,61 +142,23 @@ def _trial(folder: Path, request: Request, work: Path, price: Machine | None, ta
             "this bundle has no portable variant to start from.", hint="bertie optimize the run that it was made from"
         )
     verify(folder, manifest.read_for(portable))
-    held_out = _held_out(request, manifest, talk)
+    rows = held_out(request.model, request.data, request.data_settings, manifest)
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
     classifier = from_folder(folder, manifest, portable, threads=request.settings.threads)
-    talk.say(f"comparing on {len(held_out)} texts that the model has not learned from")
+    talk.say(f"comparing on {len(rows)} texts that the model has not learned from")
+    texts = calibration_texts(request.model, request.calibrate, request.data_settings, manifest)
     source = Source(
         folder / portable.file,
-        calibration(encoder, _calibration_texts(request, manifest)),
-        program_lengths(encoder.encode(held_out.texts)),
+        calibration(encoder, texts),
+        program_lengths(encoder.encode(rows.texts)),
     )
-    trained = classifier.predict_proba(held_out.texts)
-    return _Trial(folder, manifest, portable, encoder, held_out, trained, source, request, work, price)
+    trained = classifier.predict_proba(rows.texts)
+    return _Trial(folder, manifest, portable, encoder, rows, trained, source, request, work, price)
 
 
 def _is_trained_model(variant: Variant) -> bool:
     """Return whether a variant is the trained model's own export: what was made of it has a probe of its own."""
     return variant.engine == "onnxruntime" and variant.precision == "fp32" and not variant.needs and not variant.probe
-
-
-def _held_out(request: Request, manifest: Manifest, talk: Talk) -> Examples:
-    """Return labelled rows that the model has not learned from: those given, or a run's test and validation rows."""
-    own = [request.model / "splits" / f"{name}.jsonl" for name in ("test", "valid")]
-    files, settings = [file for file in own if file.is_file()], DataSettings(text_column="text", label_column="label")
-    if request.data is not None:
-        files, settings = [request.data], request.data_settings
-    if not files:
-        raise DataError(
-            f"{request.model} brings no texts to compare the variants on.",
-            expected="labelled texts that the model has not learned from",
-            hint="add --data FILE, or optimize the run, which has kept some",
-        )
-    parts, _ = read_files(files, settings)
-    if request.data is not None:
-        found = check(parts)
-        found.problems[:] = [p for p in found.problems if p.severity == "warning" or p.kind in NEED_ROWS]
-        found.raise_errors()
-    rows = Examples(files[0].name, [], [], [], kind=manifest.task)
-    for part in parts:
-        same_shape(part, pairs=manifest.input.pairs)
-        part.kind = manifest.task if request.data is None else part.kind
-        same_kind(part, manifest.task)
-        rows = Examples(rows.name, [*rows.texts, *part.texts], [*rows.labels, *part.labels], [*rows.lines, *part.lines])
-    rows.kind = manifest.task
-    return rows
-
-
-def _calibration_texts(request: Request, manifest: Manifest) -> list[Text]:
-    """Return the texts given for it, or a run's training texts; nothing for a bundle."""
-    if request.calibrate is not None:
-        given = read(request.calibrate, request.data_settings, labelled=False)
-        same_shape(given, pairs=manifest.input.pairs)
-        return [text for text in given.texts if any(text)]
-    file = request.model / "splits" / "train.jsonl"
-    if not file.is_file():
-        return []
-    return list(read(file, DataSettings(text_column="text"), labelled=False).texts)
 
 
 def _reference(trial: _Trial, talk: Talk) -> dict[str, Any]:

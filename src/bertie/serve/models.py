@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,19 +29,6 @@ from bertie.serve.scheduler import Scheduler
 from bertie.serve.shares import Share
 
 LOG = logging.getLogger("bertie")
-
-
-LONGEST_WAIT = 600.0
-"""Seconds between two tries to load a bundle that cannot be used, at most."""
-
-
-@dataclass
-class _Try:
-    """A bundle that was replaced, and when it is looked at again."""
-
-    stamp: tuple[int, int] | None = None
-    wait: float = 0.0
-    again: float = 0.0
 
 
 class Models:
@@ -222,34 +208,12 @@ class Models:
         """Return what Prometheus reads."""
         return self._metrics.page()
 
-    async def watch(self, seconds: float) -> None:
-        """Replace each model whose bundle is replaced on disk; look every so many seconds, until cancelled."""
-        tries: dict[str, _Try] = {}
-        while True:
-            await asyncio.sleep(seconds)
-            for model in list(self._models.values()):
-                try:
-                    await self._look(model, tries.setdefault(model.name, _Try()), seconds)
-                except BertieError as error:
-                    LOG.warning("model %s was replaced on disk and cannot be used: %s", model.name, error)
-                except Exception as error:  # whatever it is, looking for others goes on
-                    LOG.error(  # noqa: TRY400 - one line
-                        "model %s was replaced on disk and loading failed: %r", model.name, error
-                    )
-
-    async def _look(self, model: Model, tried: _Try, seconds: float) -> None:
-        """Load a model again if a bundle of it is another one now; one that failed, after a wait that doubles.
-
-        A bundle that is copied into place can be seen before all of it is there.
-        """
-        for share, loaded in list(model.loaded.items()):
-            now = await to_thread.run_sync(stamp, share.bundle)
-            if now in {None, loaded.stamp} or (now == tried.stamp and self._clock() < tried.again):
-                continue
-            wait = min(2 * tried.wait, LONGEST_WAIT) if now == tried.stamp else seconds
-            tried.stamp, tried.wait, tried.again = now, wait, self._clock() + wait
-            await self.load(model.name)
-            return
+    def seen(self) -> dict[str, dict[Path, tuple[int, int] | None]]:
+        """Return, by model, the bundles in memory, and what `loading.stamp` said of each when it was loaded."""
+        return {
+            model.name: {share.bundle: loaded.stamp for share, loaded in model.loaded.items()}
+            for model in self._models.values()
+        }
 
     async def close(self) -> None:
         """Answer what was accepted, and stop."""

@@ -27,6 +27,7 @@ from bertie.serve.models import Models
 from bertie.serve.operations import allow_connections, uvicorn_options
 from bertie.serve.shares import Share, parse
 from bertie.serve.tls import certificate
+from bertie.serve.watching import watch
 
 
 def serve(models: Sequence[str], settings: ServeSettings, *, announce: Callable[[str, int | None], None]) -> None:
@@ -54,8 +55,7 @@ async def _serve(
             server.should_exit = True
             return
         announce(address(listener, settings), grpc_port)
-        if settings.watch_seconds:
-            await models.watch(settings.watch_seconds)
+        await watch(models, settings.watch_seconds)
 
     server = Server(endpoint)
     async with with_grpc(endpoint, server.grace) as grpc_port, background(loading(server, grpc_port)):

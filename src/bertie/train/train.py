@@ -20,23 +20,21 @@ from numpy.typing import NDArray
 
 from bertie import disk
 from bertie.errors import BertieError, Interrupted, Preempted, TrainingError
-from bertie.evaluate.headline import headline
-from bertie.evaluate.metrics import log_loss
-from bertie.scores import chosen, probabilities
 from bertie.talk import Bar, Talk
 from bertie.token_cache import TokenCache, encoded
-from bertie.tokens import Tokens
 from bertie.train import checkpoint, device
 from bertie.train.batches import Batches
 from bertie.train.cluster import Cluster
-from bertie.train.forward import forward_of, logits_of
+from bertie.train.forward import forward_of
 from bertie.train.job import Job
 from bertie.train.keeper import Keeper, Standing
 from bertie.train.log import Log, open_log
 from bertie.train.loop import Step, fit
 from bertie.train.loss import objective
 from bertie.train.model import build
+from bertie.train.schedule import default_passes, ramp
 from bertie.train.stop import Stop, stop_on_signals
+from bertie.train.validation import Validation
 from bertie.train.weights import Weights
 
 LOG_UPDATES = 20
@@ -46,12 +44,6 @@ SHORT_SECONDS = 30.0
 """Validation over as many tokens as are trained on in that time begins with a checkpoint; it takes about a third.
 
 A machine that is taken away is gone 30 to 120 seconds after SIGTERM.
-"""
-
-FEWEST_UPDATES = 600
-"""Small sets are passed over more often: fine-tuning needs some hundred updates to settle (Mosbach et al. 2021).
-
-With 600, CoLA is passed over five times and the sample set twelve, where both did best (docs/benchmarks.md).
 """
 
 
@@ -101,7 +93,7 @@ class _Trainer:
         talk.say(f"tokenizing {len(job.train) + len(job.valid)} texts")
         cache = TokenCache.usual(talk) if settings.token_cache else None
         self.tokens = encoded(job.encoder, job.train.texts, cache)
-        self.my_valid = encoded(job.encoder, job.valid.texts[cluster.rank :: cluster.size], cache)
+        self.validation = Validation(job, cluster, cache)
         self.machine = device.choose(settings, cluster)
         model = build(job.base, job.labels, job.train.kind).to(self.machine.device)
         if settings.freeze_embeddings:
@@ -114,10 +106,9 @@ class _Trainer:
         if cluster.rank:
             torch.manual_seed(job.seed + cluster.rank)  # each process drops other elements
         in_pass = self.batches.in_pass
-        self.passes = settings.max_passes or min(20, max(3, math.ceil(FEWEST_UPDATES / in_pass)))
+        self.passes = settings.max_passes or default_passes(in_pass)
         # Reading the loss makes a GPU wait, so it is read now and then; of a short pass, ten times.
         self.log_updates = max(1, min(LOG_UPDATES, in_pass // 10))
-        self.valid_targets = job.valid.targets(job.labels)
         self.keeper = Keeper(job, talk, cluster, self.machine.device)
         self.standing = Standing(precision=_name(self.machine.dtype))
         self.best_weights: torch.Tensor | None = None
@@ -189,7 +180,7 @@ class _Trainer:
         line = {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
         log.write(line)
         self.talk.measured(line)
-        self.validation_seconds = len(self.my_valid.ids) / rate
+        self.validation_seconds = len(self.validation.mine.ids) / rate
         metric = self.job.settings.metric
         best = f"  best {metric} {self.standing.best[metric]:.3f}" if self.standing.best else ""
         bar.advance(0, note=f"pass {len(self.standing.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
@@ -224,30 +215,18 @@ class _Trainer:
             self.best_weights = self.weights.flat.detach().clone()
 
     def validate(self) -> dict[str, float]:
-        """Return headline metrics and log loss on all validation rows, each process having scored its share."""
-        decision = self.job.decision
+        """Return headline metrics and log loss on all validation rows."""
         logits = self._valid_logits()
         if not np.isfinite(logits).all():
             self._fall_back("the scores of validation texts became no numbers")
             logits = self._valid_logits()
         if not np.isfinite(logits).all():
             raise TrainingError("the model's scores are no numbers any more.", hint="try a lower --learning-rate")
-        scores = probabilities(logits, decision)
-        single = decision.kind == "single-label"
-        values = headline(self.valid_targets, chosen(scores, decision), single=single)
-        return values | {"log_loss": log_loss(self.valid_targets, scores, single=single)}
+        return self.validation.metrics(logits)
 
     def _valid_logits(self) -> NDArray[np.float32]:
         self.weights.computing.eval()
-        mine = np.empty((0, len(self.job.labels)), dtype=np.float32)
-        if len(self.my_valid.truncated):
-            mine = logits_of(self.forward, self.my_valid, self.batches.batch_tokens)
-        found = np.concatenate(self.cluster.gather(mine))
-        size, count = self.cluster.size, len(self.valid_targets)
-        order = np.concatenate([np.arange(rank, count, size) for rank in range(size)])
-        logits = np.empty_like(found)
-        logits[order] = found
-        return logits
+        return self.validation.logits(self.forward, self.batches.batch_tokens)
 
     def _before_validation(self, stop: Stop) -> None:
         """Write a checkpoint if validation may take longer than there is time after SIGTERM."""
@@ -307,8 +286,7 @@ class _Trainer:
             seconds=here.seconds,
             precision=here.precision,
             device=self.machine.device.type,
-            truncated=truncated(self.tokens)
-            + int(np.concatenate(self.cluster.gather(np.array([truncated(self.my_valid)]))).sum()),
+            truncated=int(self.tokens.truncated.sum()) + self.validation.truncated(),
             batch_tokens=self.batches.batch_tokens,
             curve=here.curve,
         )
@@ -336,20 +314,6 @@ def _asked_to_end(by: signal.Signals | None, when: str, run: Path) -> BertieErro
     return Preempted(
         f"asked to end (SIGTERM) {when}; all of it is saved.", hint=f"bertie train --resume {run} goes on just there"
     )
-
-
-def truncated(*sets: Tokens) -> int:
-    """Return how many texts lost something to the limits."""
-    return int(sum(tokens.truncated.sum() for tokens in sets))
-
-
-def ramp(update: int, total: int, warmup_share: float, schedule: str = "linear") -> float:
-    """Return the share of the peak learning rate: up in a line, then down as `schedule` says."""
-    warmup = max(1, round(total * warmup_share))
-    if update < warmup:
-        return (update + 1) / warmup
-    left = (total - update) / max(1, total - warmup + 1)
-    return {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}[schedule]
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -32,11 +32,6 @@ NAMES = sorted(entry.name for entry in PAGE.iterdir())
 SETTINGS = ServeSettings(max_body_bytes=1024, max_texts=5)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def client_of(classifier: bertie.Classifier, settings: ServeSettings = SETTINGS) -> httpx.AsyncClient:
     app = app_for(classifier, settings)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")

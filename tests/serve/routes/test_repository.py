@@ -15,11 +15,6 @@ TENSOR = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data":
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def store(tiny_bundle: Path, tmp_path: Path) -> Path:
     for name in ("aa", "bb"):
         shutil.copytree(tiny_bundle, tmp_path / "store" / name / "model")

@@ -14,11 +14,6 @@ from bertie.serve.wire.attributes import HEADER
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def classifier(tiny_bundle: Path) -> bertie.Classifier:
     return bertie.load(tiny_bundle)

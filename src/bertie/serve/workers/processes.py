@@ -39,6 +39,7 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
     from bertie.serve.endpoint import Endpoint
     from bertie.serve.models import Models
     from bertie.serve.server import background, with_grpc
+    from bertie.serve.watching import watch
     from bertie.serve.workers.host import Host
 
     logs.configure(settings)
@@ -53,8 +54,7 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
             known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else []
             await held.open(shares, known)
             told.send(port or 0)
-            watching = held.watch(settings.watch_seconds) if settings.watch_seconds else asyncio.sleep(0)
-            async with background(watching):
+            async with background(watch(held, settings.watch_seconds)):
                 await ended.wait()
     except BertieError as error:
         # At the first start the supervisor reads it and says it; later nobody does.
