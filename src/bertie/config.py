@@ -217,9 +217,11 @@ class ServeSettings(Settings):
     watch_seconds: float = Field(0.0, ge=0, description="How often to look for bundles replaced on disk; 0: never.")
     timeout_seconds: float = Field(30.0, gt=0, description="Time for an answer; 504 after that.")
     queue_seconds: float = Field(
-        0.06, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."
+        0.03, gt=0, description="Work that may wait, in seconds of the model's time; more is refused with 429."
     )
-    batch_tokens: int = Field(1024, ge=1, description="Padded tokens of one model call at most.")
+    batch_tokens: int = Field(
+        1024, ge=1, description="Padded tokens of one model call at most; fewer where the model is slow."
+    )
     api_keys: Path | None = Field(
         None,
         description="File of the API keys, one a line; read again when it changes. BERTIE_API_KEYS holds keys too.",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertie.errors import DeadlinePassed, Overloaded
-from bertie.serve.batching import MAX_ROWS, OVERHEAD, SLICE, Batch, Job, Waiting, best_range
+from bertie.serve.batching import LEAST_TOKENS, MAX_ROWS, SLICE, Batch, Job, Waiting, best_range
 from bertie.tokens import Tokens
 
 PLENTY = 1e9
@@ -39,8 +39,11 @@ def told(one: Job) -> int:
     return one.notify.times
 
 
+OVERHEAD = 64.0
+
+
 def waiting(*jobs: Job, batch_tokens: int = 64) -> Waiting:
-    queue = Waiting(batch_tokens=batch_tokens)
+    queue = Waiting(batch_tokens=batch_tokens, overhead=OVERHEAD)
     for one in jobs:
         queue.put(one, room=PLENTY)
     return queue
@@ -81,10 +84,38 @@ def test_a_short_text_does_not_wait_with_a_long_one() -> None:
 
 
 def test_two_small_requests_share_a_call_although_one_is_padded() -> None:
-    """A call costs as much as OVERHEAD tokens, which is more than the padding here."""
+    """A call costs more than the padding here; where it costs less, each has its own."""
     first, second = job(4), job(12)
     assert len(taken(waiting(first, second).take(0))) == 2
-    assert OVERHEAD > 12 - 4
+    queue = Waiting(batch_tokens=64, overhead=1.0)
+    for one in (job(4), job(12)):
+        queue.put(one, room=PLENTY)
+    assert len(taken(queue.take(0))) == 1
+
+
+def test_a_batch_is_what_is_computed_in_a_short_time() -> None:
+    queue = Waiting(batch_tokens=1024)
+    for rate, tokens in ((1e6, 1024), (50_000, 800), (10, LEAST_TOKENS)):
+        queue.pace(rate)
+        assert queue.batch_tokens == tokens
+    for _ in range(100):
+        queue.put(job(16), room=PLENTY)
+    batch = queue.take(0)
+    assert batch is not None
+    assert batch.tokens == LEAST_TOKENS
+    queue = Waiting(batch_tokens=32)
+    queue.pace(1e6)
+    assert queue.batch_tokens == 32
+
+
+def test_what_is_large_is_what_takes_several_batches_at_the_models_speed() -> None:
+    large, small = job(*[20] * 20), job(5)
+    queue = Waiting(batch_tokens=1024)
+    queue.pace(10)
+    for one in (large, small):
+        queue.put(one, room=PLENTY)
+    assert [one for one, _ in taken(queue.take(0))] == [large]
+    assert queue.jobs == [small, large]
 
 
 def test_a_batch_that_fails_is_halved_until_one_request_is_left() -> None:
@@ -242,7 +273,7 @@ def test_no_range_around_the_oldest_computes_more_in_the_time(
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     chosen = data.draw(st.integers(0, len(ordered) - 1))
     anchor = int(np.searchsorted(ordered, ordered[chosen], side="right")) - 1
-    start, end = best_range(ordered, anchor, budget)
+    start, end = best_range(ordered, anchor, budget, OVERHEAD)
     assert start <= anchor < end
     worth: Callable[[int, int], float] = lambda a, b: ordered[a:b].sum() / (OVERHEAD + (b - a) * ordered[b - 1])  # noqa: E731
     fits = [

@@ -1,8 +1,8 @@
 """Which windows run together. Requests wait here; the next batch is formed the moment the model is free.
 
-No thread, no timer and no clock: who calls says what time it is. A batch always holds a window of the oldest request,
-and besides it the windows with which the model computes most tokens in the least time: those of like lengths, because
-shorter ones are padded, and as many as a model call takes well.
+No thread, no timer and no clock: who calls says what time it is, and how fast the model is. A batch always holds a
+window of the oldest request, and besides it the windows with which the model computes most tokens in the least time:
+those of like lengths, because shorter ones are padded, and as many as do not make those wait for long that come then.
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from bertie.errors import DeadlinePassed, Overloaded
 from bertie.tokens import Tokens, join
 
-OVERHEAD = 64
-"""What a model call takes beyond its tokens, in tokens: about a millisecond on the CPUs it was measured on."""
+CALL_SECONDS = 0.001
+"""What a model call takes beyond its tokens: 0.8 to 1.4 ms on the CPUs it was measured on."""
+
+BATCH_SECONDS = 0.016
+"""Computed at once at most: who comes meanwhile waits, and a longer batch gains no more than a twentieth."""
+
+LEAST_TOKENS = 128
+"""Tokens that may be computed at once, and wait, whatever the model's speed."""
 
 MAX_ROWS = 256
 """Windows of one model call."""
@@ -37,6 +43,8 @@ class Job:
     """When nobody waits for the answer any more, in the caller's time."""
     notify: Callable[[], None]
     """Called once, when `error` or all logits are there."""
+    large: bool = False
+    """Whether it is more than one batch."""
     error: Exception | None = None
     gone: bool = False
     """Whether the client has left."""
@@ -149,21 +157,31 @@ class Waiting:
     hold up small ones, and of the room it takes at most half.
     """
 
-    def __init__(self, *, batch_tokens: int) -> None:
+    def __init__(self, *, batch_tokens: int, overhead: float = 0.0) -> None:
+        self._most = batch_tokens
         self.batch_tokens = batch_tokens
+        """Padded tokens of a batch at most."""
+        self.overhead = overhead
+        """What a model call takes beyond its tokens, in tokens."""
         self.jobs: list[Job] = []
         self.tokens = 0
         """Tokens that wait."""
-        self._long: list[Job] = []
+        self._large: list[Job] = []
         """Those of the jobs that are more than one batch."""
+
+    def pace(self, rate: float) -> None:
+        """Say how many tokens the model computes in a second: a batch is what it computes in BATCH_SECONDS."""
+        self.batch_tokens = min(self._most, max(LEAST_TOKENS, int(rate * BATCH_SECONDS)))
+        self.overhead = rate * CALL_SECONDS
 
     def put(self, job: Job, *, room: float) -> None:
         """Let a job wait. Raises Overloaded as `check` does."""
         self.check(job.size, room=room)
         self.jobs.append(job)
         self.tokens += job.size
-        if job.size > self.batch_tokens:
-            self._long.append(job)
+        job.large = job.size > self.batch_tokens
+        if job.large:
+            self._large.append(job)
 
     def check(self, size: int, *, room: float) -> None:
         """Raise Overloaded if with so many tokens more than `room` would wait; where nothing waits, any job may."""
@@ -171,7 +189,7 @@ class Waiting:
             return
         # Half of the room at most for each of the large ones: the other half is for those that come meanwhile.
         half = room / 2
-        held = self.tokens - sum(max(0.0, job.pending - half) for job in self._long)
+        held = self.tokens - sum(max(0.0, job.pending - half) for job in self._large)
         if held + (size if size <= self.batch_tokens else min(size, half)) > room:
             raise Overloaded(
                 f"{self.tokens} tokens wait already, which is as much as can be answered in time.",
@@ -189,12 +207,12 @@ class Waiting:
         # Of windows of one length the oldest stand last, next to the longer ones, where the choice begins.
         order = np.lexsort((-ages, lengths))
         anchor = int(np.flatnonzero(ages[order] == 0)[-1])
-        picked = order[slice(*best_range(lengths[order], anchor, self.batch_tokens))]
+        picked = order[slice(*best_range(lengths[order], anchor, self.batch_tokens, self.overhead))]
         return self._taken(picked, there, ages, now)
 
     def clear(self, error: Exception) -> None:
         """Tell all that wait that there will be no answer."""
-        jobs, self.jobs, self._long, self.tokens = self.jobs, [], [], 0
+        jobs, self.jobs, self._large, self.tokens = self.jobs, [], [], 0
         for job in jobs:
             job.end(error)
 
@@ -208,16 +226,14 @@ class Waiting:
             windows = there[age][np.sort(picked[ages[picked] == age]) - firsts[age]]
             self.tokens -= job.take(windows, now)
             parts.append((job, windows))
-        served = {id(job) for job, _ in parts} & {id(job) for job in self._long}
-        self._keep(
-            [*(job for job in self.jobs if id(job) not in served), *(job for job, _ in parts if id(job) in served)]
-        )
+        served = [job for job, _ in parts if job.large]
+        self._keep([*(job for job in self.jobs if job not in served), *served] if served else self.jobs)
         return Batch(tuple(parts))
 
     def _keep(self, jobs: list[Job]) -> None:
         self.jobs = [job for job in jobs if job.waits]
-        if self._long:
-            self._long = [job for job in self.jobs if job.size > self.batch_tokens]
+        if self._large:
+            self._large = [job for job in self.jobs if job.large]
 
     def _drop(self, now: float) -> None:
         for job in self.jobs:
@@ -229,11 +245,12 @@ class Waiting:
             self.tokens = sum(job.pending for job in self.jobs)
 
 
-def best_range(lengths: NDArray[np.int64], anchor: int, budget: int) -> tuple[int, int]:
+def best_range(lengths: NDArray[np.int64], anchor: int, budget: int, overhead: float) -> tuple[int, int]:
     """Return the range of ascending lengths, with `anchor` in it, that computes most tokens in the least time.
 
     `anchor` is the last window of its length. A range takes at most MAX_ROWS windows and `budget` padded tokens, one
-    window at least; it begins where a length begins, so that what is left over is not all of one length.
+    window at least; it begins where a length begins, so that what is left over is not all of one length. A model call
+    takes as long as its padded tokens and `overhead` more.
     """
     changes = np.flatnonzero(np.diff(lengths)) + 1
     begins = np.concatenate([[0], changes[changes <= anchor]])
@@ -244,6 +261,6 @@ def best_range(lengths: NDArray[np.int64], anchor: int, budget: int) -> tuple[in
     starts = np.maximum(begins[None, :], (ends + 1 - rows)[:, None])
     sums = np.concatenate([[0], np.cumsum(lengths)])
     computed = sums[ends + 1][:, None] - sums[starts]
-    worth: NDArray[Any] = computed / (OVERHEAD + (ends[:, None] + 1 - starts) * longest[:, None])
+    worth: NDArray[Any] = computed / (overhead + (ends[:, None] + 1 - starts) * longest[:, None])
     end, start = np.unravel_index(int(worth.argmax()), worth.shape)
     return int(starts[end, start]), int(ends[end]) + 1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bertie.errors import DeadlinePassed, NotReady
 from bertie.runtime.classifier import Classifier
 from bertie.scores import Decision, Prediction, predictions, probabilities
-from bertie.serve.batching import MAX_ROWS, Batch, Job, Waiting
+from bertie.serve.batching import LEAST_TOKENS, MAX_ROWS, Batch, Job, Waiting
 from bertie.tokens import Text, Tokens, pooled
 
 LOG = logging.getLogger("bertie")
@@ -31,9 +31,6 @@ RATE_MEMORY = 0.05
 """Weight of the last batch in the running mean of tokens a second."""
 
 PHASES = ("tokenize", "queue", "model")
-
-LEAST_ROOM = 128
-"""Tokens that may wait whatever the model's speed."""
 
 HOPELESS = 1.5
 """How many times the time that is left a request may take, as far as one can tell, and is tried all the same."""
@@ -80,6 +77,7 @@ class Scheduler:
         self.rate = self._first_rate(batch_tokens)
         """Tokens a second that the model computes while it computes."""
         self._waiting = Waiting(batch_tokens=batch_tokens)
+        self._waiting.pace(self.rate)
         self._changed = threading.Condition()
         self._stopped = False
         self._told: list[asyncio.Future[bool]] = []
@@ -89,7 +87,7 @@ class Scheduler:
 
     @property
     def batch_tokens(self) -> int:
-        """Padded tokens of one model call at most."""
+        """Padded tokens of one model call at most, at the model's speed."""
         return self._waiting.batch_tokens
 
     @property
@@ -105,7 +103,7 @@ class Scheduler:
     @property
     def _room(self) -> float:
         """Tokens that may wait: what is computed in that time, and not so few that batches are of next to nothing."""
-        return max(self.rate * self._queue_seconds, min(LEAST_ROOM, self._waiting.batch_tokens))
+        return max(self.rate * self._queue_seconds, min(LEAST_TOKENS, self._waiting.batch_tokens))
 
     async def classify(self, texts: Sequence[Text], *, timeout: float) -> Answer:
         """Return what the texts are scored.
@@ -196,6 +194,7 @@ class Scheduler:
             # Small batches say little about how fast large ones are.
             weight = RATE_MEMORY * min(1.0, batch.tokens / self._waiting.batch_tokens)
             self.rate += weight * (measured - self.rate)
+            self._waiting.pace(self.rate)
             if self._observe is not None:
                 self._observe(batch)
         except Exception as error:  # without this thread nobody would be answered any more, and /ping would say 200
