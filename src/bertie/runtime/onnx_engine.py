@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bertie import disk
 from bertie.bundle.manifest import Device
 from bertie.errors import BundleDamaged, BundleUnusable
+from bertie.runtime.wake import Workers, threads_now
 
 PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -37,6 +38,7 @@ class OnnxEngine:
         # cores that the rest of the process needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        before = threads_now()
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=_providers(device, digest))
         except Exception as error:  # the library's errors have no common type of their own
@@ -48,11 +50,15 @@ class OnnxEngine:
                 expected="an NVIDIA GPU that nvidia-smi lists, and the CUDA and cuDNN that onnxruntime-gpu needs",
                 hint="optimize the model again on a machine like this one, with bertie optimize",
             )
+        self._workers = Workers(threads_now() - before if device == "cpu" else ())
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def run(self, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return logits [windows, labels]; inputs that the graph does not declare are left out."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._inputs})[0]
+        with self._workers.apart():
+            logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._inputs})[
+                0
+            ]
         return logits
 
     def warm(self) -> None:
