@@ -1,6 +1,6 @@
 """Which training settings are good first choices: one changed at a time, then the best of them over several seeds.
 
-    python -m benchmarks.defaults --data PATH/cola_public_1.1.zip --seeds 3
+    python -m benchmarks.defaults --data PATH/cola_public_1.1.zip --seeds 3 [--finals]
 
 The sets: CoLA as published; the sample messages; and a many-class set made from these, in which each label is cut into
 four by k-means over tf-idf, so that 32 classes have some twenty messages each. Every trial chooses its checkpoint on
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="cola_public_1.1.zip")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="*", default=list(TRIALS))
+    parser.add_argument("--finals", action="store_true", help="those settings alone that several seeds decide between")
     parser.add_argument("--lock", type=Path, help="hold this file's lock during each trial")
     arguments = parser.parse_args()
     done: list[dict[str, Any]] = json.loads(RESULT.read_text())["trials"] if RESULT.is_file() else []
@@ -149,7 +150,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.sets:
             parts = cola(arguments.data, seed) if name == "CoLA" else samples() if name == "samples" else many_class()
-            for wanted in (*(TRIALS[name] if seed == 0 else ()), *FINALS[name]):
+            for wanted in (*(TRIALS[name] if seed == 0 and not arguments.finals else ()), *FINALS[name]):
                 facts = {"set": name, "settings": wanted, "seed": seed}
                 if json.dumps(list(facts.values()), sort_keys=True) in known:
                     continue
