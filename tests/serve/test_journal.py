@@ -83,6 +83,15 @@ async def test_a_request_is_a_line(classifier: bertie.Classifier, kept: Kept) ->
 
 
 @pytest.mark.anyio
+async def test_an_explanation_is_a_line_that_says_how_much_was_asked(classifier: bertie.Classifier, kept: Kept) -> None:
+    response = await client_of(app_for(classifier)).post("/explain", json={"text": f"i love my {MARKER}"})
+    (line,) = kept.lines
+    assert (line["route"], line["status"], line["texts"], line["explained"]) == ("/explain", 200, 1, 4)
+    assert MARKER in response.text
+    assert MARKER not in json.dumps(kept.lines)
+
+
+@pytest.mark.anyio
 async def test_a_refusal_says_its_name_and_its_route_is_not_what_the_client_made_up(
     classifier: bertie.Classifier, kept: Kept
 ) -> None:

@@ -62,6 +62,13 @@ class Cloud:
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **keys)
 
+    def bucket(self, *names: str) -> None:
+        """Make buckets in the region, as the user has."""
+        for name in names:
+            place = {"LocationConstraint": REGION}
+            self.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        self._since = len(self._calls())
+
     def fail(self, faults: Sequence[Mapping[str, Any]]) -> None:
         """Let operations fail: each has `operation`, and code, message, status, times, skip, drop, slow, body."""
         self._post("/_test/faults", list(faults))

@@ -134,6 +134,11 @@ def fits(fault: dict) -> bool:
 
 
 KINDS = {"endpoints": "endpoint", "transform_jobs": "transform", "training_jobs": "training"}
+JOBS = {
+    "TransformJob": ("transform_jobs", "transform_job_status"),
+    "TrainingJob": ("training_jobs", "training_job_status"),
+}
+"""What moto calls jobs, and the state of one that lists look at."""
 
 
 def refuse_second(name: str, kind: str, things: str, field: str) -> None:
@@ -145,7 +150,10 @@ def refuse_second(name: str, kind: str, things: str, field: str) -> None:
         if called in getattr(self, things):
             raise ValidationError(message=f'Cannot create already existing {kind} "arn:aws:sagemaker:::{called}".')
         made = real(self, *given, **named)
-        PASSED[f"{things} {called}"] = list(STATES.get(KINDS.get(things, ""), []))
+        PASSED[f"{things} {called}"] = states = list(STATES.get(KINDS.get(things, ""), []))
+        for job, (those, state) in JOBS.items():
+            if things == those and states:
+                setattr(getattr(self, things)[called], state, states[0][f"{job}Status"])
         return made
 
     setattr(SageMakerModelBackend, name, create)
@@ -176,6 +184,19 @@ def update_endpoint(self) -> ActionResult:
     return ActionResult({"EndpointArn": backend.endpoints[name].arn})
 
 
+def stop(job: str) -> None:
+    """StopTrainingJob and StopTransformJob, which moto lacks: a job that is stopped takes a while."""
+    things, field = JOBS[job]
+
+    def stop_job(self) -> ActionResult:
+        name = self._get_param(f"{job}Name")
+        setattr(getattr(self.sagemaker_backend, things)[name], field, "Stopping")
+        PASSED[f"{things} {name}"] = [{f"{job}Status": status} for status in ("Stopping", "Stopping", "Stopped")]
+        return ActionResult({})
+
+    setattr(SageMakerResponse, f"stop_{things.removesuffix('s')}", stop_job)
+
+
 def main() -> None:
     FakeEndpointConfig.validate_instance_type = lambda self, instance_type: None  # its list is years old
     SageMakerResponse.update_endpoint = update_endpoint
@@ -187,6 +208,8 @@ def main() -> None:
     go_through("describe_endpoint", "endpoints")
     go_through("describe_training_job", "training_jobs")
     go_through("describe_transform_job", "transform_jobs")
+    stop("TrainingJob")
+    stop("TransformJob")
     application = Watched(DomainDispatcherApplication(create_backend_app))
     run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True)
 

@@ -13,7 +13,7 @@ import pytest
 from bertie.deploy.aws.calls import Caller
 from bertie.deploy.aws.session import open_session
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.aws.store import PART_BYTES, Store, key_of, open_store, split_uri
+from bertie.deploy.aws.store import PART_BYTES, Store, check_places, key_of, open_store, split_uri
 from bertie.errors import AccessDenied, DataNotFound, DeployError, ResourceMissing, UsageError
 from bertie.talk import Talk
 from tests.deploy.aws.cloud import ACCOUNT, REGION, Cloud
@@ -170,9 +170,27 @@ def test_a_bucket_in_another_region(cloud: Cloud) -> None:
     keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
     far = boto3.client("s3", endpoint_url=cloud.url, region_name="us-west-2", **keys)
     far.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    with pytest.raises(DeployError, match="us-west-2") as raised:
-        store(bucket="far-away")
-    assert "--region us-west-2" in raised.value.hint
+    caller = Caller(open_session(AwsSettings.load({}, environment={})))
+    asks = (lambda: store(bucket="far-away"), lambda: check_places(caller, None, "s3://far-away/texts"))
+    for ask in asks:
+        with pytest.raises(DeployError, match="us-west-2") as raised:
+            ask()
+        assert "--region us-west-2" in raised.value.hint
+
+
+def test_places_that_the_user_names(cloud: Cloud) -> None:
+    cloud.bucket("mine")
+    caller = Caller(open_session(AwsSettings.load({}, environment={})))
+    check_places(caller, "s3://mine/a", None, "s3://mine/b")
+    with pytest.raises(ResourceMissing, match="no bucket 'not-there'"):
+        check_places(caller, "s3://mine/a", "s3://not-there/a")
+    with pytest.raises(UsageError, match="not an address"):
+        check_places(caller, "mine/a")
+    cloud.fail([{"operation": "HeadBucket", "code": "403", "status": 403}])
+    check_places(caller, "s3://mine/a")  # the role may see what the user may not
+    asked = cloud.asked()
+    check_places(Caller(open_session(AwsSettings.load({}, environment={}), dry=True)), "s3://not-there/a")
+    assert cloud.asked() == asked
 
 
 def test_a_bucket_in_another_region_as_s3_redirects(cloud: Cloud) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import email
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -209,6 +210,30 @@ def test_several_platforms_are_built_as_each_engine_does_it() -> None:
     for name in ("podman", "buildah"):
         assert "--manifest" in engine.build_command(name, here, "t:1", two)
         assert "--tag" in engine.build_command(name, here, "t:1", two[:1])
+
+
+def test_where_docker_writes_an_archive_the_archive_is_what_is_named(bertie: Bertie, tmp_path: Path) -> None:
+    """With a program in docker's place: docker itself does not run without a daemon."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = info ]; then echo 29; exit; fi\n'
+        'if [ "$1" = image ]; then echo 12; exit; fi\n'
+        'for word; do case "$word" in *dest=*) printf 1234567 > "${word##*dest=}";; esac; done\n'
+    )
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    words = ("deploy", "docker", BUNDLE, "--out", tmp_path / "image", "--engine", "docker", "--overwrite")
+    two = bertie(*words, "--platform", "linux/amd64,linux/arm64", env=os.environ | {"PATH": path})
+    assert two.returncode == 0, two.stderr
+    archive = tmp_path / "image" / "image.oci.tar"
+    assert archive.is_file()
+    assert f"image    {archive}, 1 MB" in two.stdout
+    assert f"oci-archive:{archive} docker://" in two.stdout.splitlines()[-1]
+    one = bertie(*words, env=os.environ | {"PATH": path})
+    assert "oci-archive" not in one.stdout
+    assert one.stdout.splitlines()[-1].startswith("next: docker run")
 
 
 def test_the_command_shows_writes_and_says_what_comes_next(bertie: Bertie, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.batch import Job, check_lines, transform
 from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock
-from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, UsageError
+from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, ResourceMissing, UsageError
 from bertie.serve.wire.exchange import Limits
 from tests.deploy.aws.cloud import QUICK, ROLE, Cloud
 from tests.deploy.sagemaker.test_deploy import IMAGE, QUIET, changes, sent
@@ -18,7 +18,8 @@ OUT = "s3://answers/intents"
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> Path:
+def texts(cloud: Cloud, tmp_path: Path) -> Path:
+    cloud.bucket("answers")
     path = tmp_path / "texts.jsonl"
     path.write_text('"where is my parcel"\n{"text": "thank you"}\n')
     return path
@@ -95,12 +96,21 @@ def test_ctrl_c_says_what_goes_on(cloud: Cloud, tiny_bundle: Path, texts: Path) 
 def test_a_dry_run(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
     facts = run(tiny_bundle, texts, dry=True)
     shown = [request["operation"] for request in facts["requests"]]
-    assert shown[-2:] == ["CreateModel", "CreateTransformJob"]
+    assert shown[-3:] == ["CreateModel", "CreateTransformJob", "DeleteModel"]
     assert cloud.asked() == []
 
 
 def test_input_that_is_there_already(cloud: Cloud, tiny_bundle: Path) -> None:
     assert run(tiny_bundle, "s3://mine/texts", dry=True)["input"] == "s3://mine/texts"
+
+
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(
+    cloud: Cloud, tiny_bundle: Path, texts: Path
+) -> None:
+    for given, output in ((texts, "s3://nowhere/x"), ("s3://nowhere/texts", OUT)):
+        with pytest.raises(ResourceMissing, match="no bucket 'nowhere'"):
+            run(tiny_bundle, given, output=output)
+    assert changes(cloud) == []
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "", "null", '""', '{"foo": 1}', '["a", "b"]'])

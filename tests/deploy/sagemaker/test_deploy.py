@@ -15,6 +15,7 @@ from botocore.validate import ParamValidator
 from bertie.bundle.manifest import Manifest
 from bertie.bundle.probe import Probe
 from bertie.deploy.aws.settings import AwsSettings
+from bertie.deploy.aws.tags import tags
 from bertie.deploy.sagemaker.deploy import Wanted, deploy_endpoint
 from bertie.deploy.sagemaker.endpoint import alarm_name, resource
 from bertie.deploy.sagemaker.remove import remove
@@ -157,7 +158,7 @@ def test_aws_image_without_machines_has_one_process(desk: Desk, tiny_run: Path) 
 
 def test_asynchronous_with_scaling_to_none(desk: Desk) -> None:
     out = "s3://answers/intents"
-    desk.cloud.client("s3").create_bucket(Bucket="answers", CreateBucketConfiguration={"LocationConstraint": REGION})
+    desk.cloud.bucket("answers")
     topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:done"
     with pytest.raises(DeployError, match="label"):  # moto's answer is its own, and the label in it is not the bundle's
         desk.deploy(asynchronous=True, output=out, success_topic=topic, concurrency=4, min_instances=0, max_instances=3)
@@ -170,10 +171,29 @@ def test_asynchronous_with_scaling_to_none(desk: Desk) -> None:
     assert given["SAGEMAKER_MODEL_SERVER_TIMEOUT"] == "3600"
     assert given["SAGEMAKER_MAX_PAYLOAD_IN_MB"] == "100"
     scaling = desk.cloud.client("application-autoscaling")
-    policy = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"][0]
-    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 5
+    found = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    policies = {policy["PolicyName"]: policy for policy in found}
+    assert policies["bertie-intents"]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 5
+    # Of no instance there is no backlog per instance: requests that wait start the first one.
+    waking = policies["bertie-intents-waking"]
+    assert waking["StepScalingPolicyConfiguration"]["StepAdjustments"][0]["ScalingAdjustment"] == 1
+    [alarm] = desk.cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert (alarm["MetricName"], alarm["AlarmActions"]) == ("HasBacklogWithoutCapacity", [waking["PolicyARN"]])
     target = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")
     assert (target["ScalableTargets"][0]["MinCapacity"], target["ScalableTargets"][0]["MaxCapacity"]) == (0, 3)
+    removed = desk.remove()["removed"]
+    assert {"scaling policy bertie-intents-waking", "alarm bertie-intents-waking"} <= set(removed)
+    assert not scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert not desk.cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+
+
+def test_where_an_instance_is_always_there_nothing_wakes_the_first(desk: Desk) -> None:
+    output = "s3://answers/intents"
+    for least, waking in ((1, False), (0, True)):
+        facts = desk.deploy(asynchronous=True, output=output, min_instances=least, max_instances=3, dry=True)
+        kinds = [one["arguments"].get("PolicyType") for one in facts["requests"]]
+        assert ("StepScaling" in kinds) is waking
+        assert ("PutMetricAlarm" in [one["operation"] for one in facts["requests"]]) is waking
 
 
 def test_several_models_on_one_endpoint(desk: Desk, tmp_path: Path) -> None:
@@ -194,6 +214,7 @@ def test_models_of_one_name_cannot_be_told_apart(desk: Desk, tmp_path: Path) -> 
 
 
 def test_every_option_of_the_endpoint_is_sent(desk: Desk) -> None:
+    desk.cloud.bucket("captured")
     desk.deploy(
         aws={"kms_key": "alias/k", "subnets": "subnet-1", "security_groups": "sg-1"},
         container={"instance_count": 2, "network_isolation": True, "environment": "A=1,HF_TOKEN=hf_9"},
@@ -309,7 +330,9 @@ def test_a_dry_run_shows_all_requests_in_order_and_sends_none(desk: Desk, monkey
     facts = desk.deploy(dry=True, max_instances=2, container={"environment": "HF_TOKEN=hf_9"})
     shown = [request["operation"] for request in facts["requests"]]
     real = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "RegisterScalableTarget", "PutScalingPolicy"]
-    assert [operation for operation in shown if operation not in UPLOADS] == real
+    assert [operation for operation in shown if operation not in UPLOADS] == [*real, "InvokeEndpoint"]
+    queued = desk.deploy(dry=True, asynchronous=True, output="s3://answers/x")["requests"]
+    assert [request["operation"] for request in queued][-2:] == ["PutObject", "InvokeEndpointAsync"]
     assert "hf_9" not in json.dumps(facts)
     assert desk.cloud.asked() == []
 
@@ -438,6 +461,42 @@ def test_delete_all_leaves_nothing_and_can_be_repeated(desk: Desk) -> None:
         "ScalableTargets"
     ]
     assert desk.remove(everything=True, logs=True)["removed"] == []
+
+
+def test_delete_all_stops_the_names_jobs_and_waits_for_their_end(desk: Desk) -> None:
+    desk.cloud.states(
+        training=[{"TrainingJobStatus": "InProgress"}, {"TrainingJobStatus": "InProgress"}],
+        transform=[{"TransformJobStatus": "InProgress"}],
+    )
+    client = desk.cloud.client("sagemaker")
+    for name, tag in (("intents-1", "intents"), ("intents-2", "somebody-else")):
+        output = {"S3OutputPath": "s3://answers/intents"}
+        client.create_training_job(
+            TrainingJobName=name,
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{ROLE}",
+            AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            OutputDataConfig=output,
+            ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+            StoppingCondition={"MaxRuntimeInSeconds": 3600},
+            Tags=tags(tag),
+        )
+        client.create_transform_job(
+            TransformJobName=name,
+            ModelName=name,
+            TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://answers/in"}}},
+            TransformOutput=output,
+            TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+            Tags=tags(tag),
+        )
+    shown = desk.remove(everything=True, dry=True)["requests"]
+    assert [one["operation"] for one in shown] == ["StopTrainingJob", "StopTransformJob"]
+    assert desk.remove()["removed"] == [], "without --all jobs go on"
+    assert desk.remove(everything=True)["removed"] == ["training job intents-1", "batch job intents-1"]
+    for kind, called in (("training", "Training"), ("transform", "Transform")):
+        for name, status in (("intents-1", "Stopped"), ("intents-2", "InProgress")):
+            found = getattr(client, f"describe_{kind}_job")(**{f"{called}JobName": name})
+            assert found[f"{called}JobStatus"] == status
+    assert desk.remove(everything=True)["removed"] == []
 
 
 def test_delete_alone_keeps_what_costs_nothing(desk: Desk) -> None:

@@ -207,6 +207,7 @@ def test_flags_become_arguments(cloud: Cloud, tiny_base: Path, tiny_data: Path) 
         "checkpoints": "s3://other-bucket/kept",
         "wait": False,
     }
+    cloud.bucket("other-bucket")
     facts = train_on_sagemaker(wanted(tiny_data, tiny_base, **given), Heard())
     job = job_of(cloud)
     assert job["AlgorithmSpecification"]["TrainingImage"] == image
@@ -243,8 +244,12 @@ def test_a_dry_run_shows_every_request_and_sends_none(
 
 
 def test_data_in_s3_are_left_to_the_job(cloud: Cloud, tiny_base: Path) -> None:
-    talk = Heard()
-    train_on_sagemaker(wanted("s3://data-bucket/prefix/", tiny_base, wait=False), talk)
+    talk, job = Heard(), wanted("s3://data-bucket/prefix/", tiny_base, wait=False)
+    with pytest.raises(ResourceMissing, match="no bucket 'data-bucket'"):
+        train_on_sagemaker(job, talk)
+    assert cloud.operations() == []
+    cloud.bucket("data-bucket")
+    train_on_sagemaker(job, talk)
     channel = job_of(cloud)["InputDataConfig"][0]
     assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://data-bucket/prefix/"
     assert any("cannot be checked here" in line for line in talk.lines)

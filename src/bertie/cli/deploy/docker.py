@@ -50,6 +50,9 @@ def docker(
         line(f"no docker, podman or buildah was used; next: {facts['command']}")
         return
     size = f", {facts['bytes'] / 1e6:,.0f} MB" if facts["bytes"] else ""
-    line(f"image    {facts['tag']}{size}")
+    line(f"image    {facts['archive'] or facts['tag']}{size}")
+    if facts["archive"]:
+        line(f"next: skopeo copy --all oci-archive:{facts['archive']} docker://REGISTRY/{facts['tag']}")
+        return
     mount = "" if settings.bake else " -v BUNDLE:/opt/ml/model:ro"
     line(f"next: {facts['engine']} run --rm --read-only --tmpfs /tmp -p 8080:8080{mount} {facts['tag']}")

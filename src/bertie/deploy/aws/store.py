@@ -14,7 +14,7 @@ from bertie.deploy.aws.session import Session
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.tags import as_query, tags
 from bertie.disk import sha256
-from bertie.errors import DataNotFound, DeployError, ResourceMissing, UsageError
+from bertie.errors import AccessDenied, DataNotFound, DeployError, ResourceMissing, UsageError
 from bertie.talk import Talk
 
 PART_BYTES = 8 * 2**20
@@ -168,20 +168,45 @@ def open_store(caller: Caller, settings: AwsSettings, *, make: bool = True) -> S
         found = caller.read("s3", "HeadBucket", {"Bucket": bucket, **owner}, f"use the bucket {bucket}")
     except ResourceMissing as error:
         if settings.bucket:
-            raise ResourceMissing(
-                f"there is no bucket {bucket!r}.", hint=f"aws s3 mb s3://{bucket} --region {session.region}"
-            ) from error
+            raise _no_bucket(session, bucket) from error
         store.missing = True
         if make:
             store.make()
         return store
+    _refuse_elsewhere(session, bucket, found)
+    return store
+
+
+def check_places(caller: Caller, *uris: str | None) -> None:
+    """Look, before anything is made, whether the buckets are there that the user names for what is read and written.
+
+    One that this user may not see is left to the role. Raises UsageError for what is no address, ResourceMissing, and
+    DeployError for a bucket in another region. Nothing is asked in a dry run.
+    """
+    session = caller.session
+    for bucket in sorted({split_uri(uri)[0] for uri in uris if uri}):
+        if session.dry:
+            continue
+        try:
+            found = caller.read("s3", "HeadBucket", {"Bucket": bucket}, f"look at the bucket {bucket}")
+        except AccessDenied:
+            continue
+        except ResourceMissing as error:
+            raise _no_bucket(session, bucket) from error
+        _refuse_elsewhere(session, bucket, found)
+
+
+def _refuse_elsewhere(session: Session, bucket: str, found: dict[str, Any]) -> None:
     where = str(found.get("BucketRegion") or session.region)
     if where != session.region:
         raise DeployError(
-            f"the bucket {bucket!r} is in {where}, and what reads from it is to run in {session.region}.",
+            f"the bucket {bucket!r} is in {where}, and what uses it is to run in {session.region}.",
             hint=f"take a bucket in {session.region}, or --region {where}",
         )
-    return store
+
+
+def _no_bucket(session: Session, bucket: str) -> ResourceMissing:
+    return ResourceMissing(f"there is no bucket {bucket!r}.", hint=f"aws s3 mb s3://{bucket} --region {session.region}")
 
 
 def usual_bucket(session: Session) -> str:

@@ -46,6 +46,7 @@ def deploy_docker(
     found = engine.find(settings.engine)
     platforms = tuple(filter(None, settings.platform.split(",")))
     command = engine.build_command(found or "docker", out, plan.tag, platforms)
+    archive = engine.archive_of(found or "docker", out, platforms)
     facts: dict[str, Any] = {
         "out": str(out),
         "files": files,
@@ -55,10 +56,12 @@ def deploy_docker(
         "requirements": dict(plan.pins),
         "engine": found,
         "command": shlex.join(command),
+        "archive": str(archive) if archive else None,
         "built": False,
         "bytes": None,
     }
     if found and not dry_run:
         engine.build(command, talk)
-        facts |= {"built": True, "bytes": engine.size(found, plan.tag)}
+        size = archive.stat().st_size if archive else engine.size(found, plan.tag)
+        facts |= {"built": True, "bytes": size}
     return facts

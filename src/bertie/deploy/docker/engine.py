@@ -50,15 +50,20 @@ def _fails(name: str) -> str:
     return "" if reached else (said[-1].rstrip(".") if said else f"it ended with {done.returncode}")
 
 
+def archive_of(engine: str, context: Path, platforms: tuple[str, ...]) -> Path | None:
+    """Return the file that holds the image in place of the engine's own store; None where the store does."""
+    return context / "image.oci.tar" if engine == "docker" and len(platforms) > 1 else None
+
+
 def build_command(engine: str, context: Path, tag: str, platforms: tuple[str, ...]) -> list[str]:
     """Return the command that builds an image. Several platforms become one list of images.
 
-    Docker puts such a list into the file `image.oci.tar` beside the Dockerfile, the others into their own store.
+    Docker puts such a list into a file beside the Dockerfile, the others into their own store.
     """
     platform = [f"--platform={','.join(platforms)}"] if platforms else []
     if engine == "docker":
         if len(platforms) > 1:
-            output = f"--output=type=oci,dest={context / 'image.oci.tar'}"
+            output = f"--output=type=oci,dest={archive_of(engine, context, platforms)}"
             return ["docker", "buildx", "build", *platform, "--tag", tag, output, str(context)]
         return ["docker", "build", *platform, "--tag", tag, str(context)]
     named = ["--manifest", tag] if len(platforms) > 1 else ["--tag", tag]

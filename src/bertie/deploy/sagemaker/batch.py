@@ -14,7 +14,7 @@ from bertie.config import ServeSettings
 from bertie.deploy.aws.calls import Caller, Made
 from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.aws.store import Store, key_of, open_store, split_uri
+from bertie.deploy.aws.store import Store, check_places, key_of, open_store, split_uri
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import machine
@@ -69,6 +69,7 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
     role = role_arn(session, job.aws.role)
     name = f"{name_of(job.model)}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     with caller.accounted(), tempfile.TemporaryDirectory(prefix="bertie-") as folder:
+        check_places(caller, job.output, job.input if job.input.startswith("s3://") else None)
         store = open_store(caller, job.aws, make=False)
         artifact = pack(job.model, Path(folder), kind, talk, verify=job.container.verify)
         key = key_of(name_of(job.model), artifact.sha256[:12], "model.tar.gz")
@@ -89,6 +90,8 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
         "cost": preview(job.container.instance_type, job.container.instance_count, job.prices),
     }
     if job.dry:
+        if job.container.wait:
+            caller.send("sagemaker", "DeleteModel", {"ModelName": name}, "remove the model")
         return facts | {"requests": [request.as_dict() for request in caller.requests]}
     if not job.container.wait:
         goes_on = f"{_goes_on(name, session.region)}\nwhen it has ended: {remove}"

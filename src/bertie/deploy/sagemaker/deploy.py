@@ -14,11 +14,11 @@ from typing import Any
 from bertie.deploy.aws.calls import Caller, Made
 from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.aws.store import Store, key_of, open_store
+from bertie.deploy.aws.store import Store, check_places, key_of, open_store
 from bertie.deploy.naming import name_of
 from bertie.deploy.sagemaker.checks import check
 from bertie.deploy.sagemaker.cost import preview, sentence
-from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, policy_name, resource
+from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, policy_name, resource, waking_name
 from bertie.deploy.sagemaker.images import Kind, image_uri, kind_of
 from bertie.deploy.sagemaker.pack import pack
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
@@ -34,6 +34,9 @@ from bertie.deploy.sagemaker.state import (
 from bertie.deploy.sagemaker.trial import Trial, snippet, try_asynchronous, try_endpoint
 from bertie.errors import DeployError, NameTaken, UsageError
 from bertie.talk import Talk
+
+THAT_POLICY = "the PolicyARN that PutScalingPolicy answers with"
+"""Stands in a dry run for what AWS makes up."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
     else:
         talk.say(sentence(cost))
     with caller.accounted():
+        check_places(caller, hosting.output, hosting.capture)
         store = open_store(caller, aws, make=False)
         data, artifacts = _uploaded(wanted, store, name, kind, talk)
         plan = Plan(name, role, image, kind, data, aws, container, hosting)
@@ -95,7 +99,9 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
         "snippet": snippet(name, session.region, trial, kind=_kind(hosting), target=_target(plan, artifacts)),
     }
     if wanted.dry:
-        _scale(caller, plan)
+        if container.wait:
+            _scale(caller, plan)
+            _tried(caller, store, plan, trial, talk, _target(plan, artifacts), clock)
         return facts | {"requests": [request.as_dict() for request in caller.requests]}
     if container.wait:
         with caller.accounted(_goes_on(plan, session.flags)):
@@ -188,6 +194,12 @@ def _scale(caller: Caller, plan: Plan) -> None:
         )
         made = Made(f"scaling {policy_name(plan.name)}", remove) if operation == "RegisterScalableTarget" else None
         caller.send("application-autoscaling", operation, arguments, "set the scaling", makes=made)
+    if (waking := plan.waking()) is not None:
+        answer = caller.send("application-autoscaling", "PutScalingPolicy", waking, "set the scaling")
+        alarm = waking_name(plan.name)
+        made = Made(f"alarm {alarm}", f"aws cloudwatch delete-alarms --alarm-names {alarm} --region {region}")
+        request = plan.waking_alarm(answer.get("PolicyARN", THAT_POLICY))
+        caller.send("cloudwatch", "PutMetricAlarm", request, f"make the alarm {alarm}", makes=made)
 
 
 def _tried(

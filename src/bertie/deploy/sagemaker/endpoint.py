@@ -121,12 +121,10 @@ class Plan:
         hosting = self.hosting
         if hosting.max_instances is None:
             return []
-        low = self.container.instance_count if hosting.min_instances is None else hosting.min_instances
-        target = {"ServiceNamespace": "sagemaker", "ResourceId": resource(self.name), "ScalableDimension": SCALED}
-        register = {**target, "MinCapacity": low, "MaxCapacity": hosting.max_instances}
+        register = {**self._scaled(), "MinCapacity": self._least(), "MaxCapacity": hosting.max_instances}
         policy = {
             "PolicyName": policy_name(self.name),
-            **target,
+            **self._scaled(),
             "PolicyType": "TargetTrackingScaling",
             "TargetTrackingScalingPolicyConfiguration": {
                 "TargetValue": hosting.target_rate or (WAITING if hosting.asynchronous else A_MINUTE),
@@ -136,6 +134,50 @@ class Plan:
             },
         }
         return [("RegisterScalableTarget", register), ("PutScalingPolicy", policy)]
+
+    def waking(self) -> dict[str, Any] | None:
+        """Return the arguments of PutScalingPolicy for the first instance; None where one is always there.
+
+        Of no instance there is no backlog per instance, on which the other policy could act.
+        """
+        if self.hosting.max_instances is None or self._least() > 0:
+            return None
+        step = {"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}
+        return {
+            "PolicyName": waking_name(self.name),
+            **self._scaled(),
+            "PolicyType": "StepScaling",
+            "StepScalingPolicyConfiguration": {
+                "AdjustmentType": "ChangeInCapacity",
+                "MetricAggregationType": "Average",
+                "Cooldown": self.hosting.scale_out_seconds,
+                "StepAdjustments": [step],
+            },
+        }
+
+    def waking_alarm(self, policy_arn: str) -> dict[str, Any]:
+        """Return the arguments of PutMetricAlarm: requests wait and there is no instance, so the policy is to act."""
+        return {
+            "AlarmName": waking_name(self.name),
+            "AlarmDescription": f"Starts the first instance of the endpoint {self.name}",
+            "Namespace": "AWS/SageMaker",
+            "MetricName": "HasBacklogWithoutCapacity",
+            "Dimensions": [{"Name": "EndpointName", "Value": self.name}],
+            "Statistic": "Average",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 1.0,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "missing",
+            "AlarmActions": [policy_arn],
+            "Tags": tags(self.name, self.aws.tag_pairs()),
+        }
+
+    def _least(self) -> int:
+        return self.container.instance_count if self.hosting.min_instances is None else self.hosting.min_instances
+
+    def _scaled(self) -> dict[str, Any]:
+        return {"ServiceNamespace": "sagemaker", "ResourceId": resource(self.name), "ScalableDimension": SCALED}
 
     def _watched(self) -> dict[str, Any]:
         if not self.hosting.asynchronous:
@@ -254,6 +296,11 @@ def policy_name(name: str) -> str:
 def alarm_name(name: str) -> str:
     """Return the name of the alarm that undoes an update."""
     return f"bertie-{name}-errors"
+
+
+def waking_name(name: str) -> str:
+    """Return the name of the policy, and of the alarm, that start the first instance."""
+    return f"bertie-{name}-waking"
 
 
 def log_group(name: str) -> str:

@@ -10,7 +10,7 @@ from bertie.deploy.aws.calls import Caller
 from bertie.deploy.aws.session import open_session
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import key_of, split_uri, usual_bucket
-from bertie.deploy.sagemaker.endpoint import SCALED, alarm_name, log_group, policy_name, resource
+from bertie.deploy.sagemaker.endpoint import SCALED, alarm_name, log_group, policy_name, resource, waking_name
 from bertie.deploy.sagemaker.state import Clock, delete_command, endpoint_state, ours
 from bertie.errors import AccessDenied, DeployError, Interrupted, ResourceMissing
 from bertie.talk import Talk
@@ -18,6 +18,8 @@ from bertie.talk import Talk
 OBJECTS_A_REQUEST = 1000
 LONGEST_WAIT_SECONDS = 1800.0
 """An endpoint that is being made cannot be removed before that has ended."""
+JOBS = {"training": "TrainingJob", "batch": "TransformJob"}
+"""Kinds of jobs, and what SageMaker's requests call them."""
 
 
 def remove(
@@ -30,10 +32,11 @@ def remove(
     dry: bool = False,
     clock: Clock | None = None,
 ) -> dict[str, Any]:
-    """Remove an endpoint with its scaling and alarm; `everything` adds its configurations, models and files in S3.
+    """Remove an endpoint with its scaling and alarms.
 
-    `logs` removes the lines that its containers wrote. Returns what was removed. Raises DeployError, for an endpoint
-    too that was not made here.
+    `everything` stops the name's jobs too, and removes configurations, models and files in S3; `logs` the lines that
+    the endpoint's containers wrote. Returns what was removed. Raises DeployError, for an endpoint too that was not
+    made here.
     """
     session = open_session(aws)
     caller = Caller(session, show=dry)
@@ -59,10 +62,11 @@ def remove(
         if state is not None:
             _wait_for_peace(caller, name, talk, clock or Clock())
             away(f"endpoint {name}", "sagemaker", "DeleteEndpoint", {"EndpointName": name})
-        with _told_of(talk, "its alarm"):
-            if _alarm(caller, name):
-                away(f"alarm {alarm_name(name)}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm_name(name)]})
+        with _told_of(talk, "its alarms"):
+            for alarm in _alarms(caller, name):
+                away(f"alarm {alarm}", "cloudwatch", "DeleteAlarms", {"AlarmNames": [alarm]})
         if everything:
+            _jobs(caller, name, away, talk, clock or Clock())
             _rest(caller, name, aws, away)
         if logs and _has_logs(caller, name):
             away(f"log group {log_group(name)}", "logs", "DeleteLogGroup", {"logGroupName": log_group(name)})
@@ -98,6 +102,26 @@ def _told_of(talk: Talk, what: str) -> Iterator[None]:
 Away = Callable[[str, str, str, dict[str, Any]], None]
 
 
+def _jobs(caller: Caller, name: str, away: Away, talk: Talk, clock: Clock) -> None:
+    """Stop what runs, and wait for its end: a job that is stopped writes files once more, which are to go too."""
+    for kind, called in JOBS.items():
+        with _told_of(talk, f"a {kind} job"):
+            for job in list(_named(caller, name, f"List{called}s", f"{called}Summaries", called, "InProgress")):
+                away(f"{kind} job {job}", "sagemaker", f"Stop{called}", {f"{called}Name": job})
+                if not caller.dry:
+                    _wait_for_the_end(caller, job, called, talk, clock)
+
+
+def _wait_for_the_end(caller: Caller, job: str, called: str, talk: Talk, clock: Clock) -> None:
+    started = clock.now()
+    talk.say(f"waiting until the job {job} has stopped")
+    while clock.now() - started < LONGEST_WAIT_SECONDS:
+        state = caller.read("sagemaker", f"Describe{called}", {f"{called}Name": job}, f"look at the job {job}")
+        if state[f"{called}Status"] not in {"InProgress", "Stopping"}:
+            return
+        clock.sleep(clock.poll_seconds)
+
+
 def _rest(caller: Caller, name: str, aws: AwsSettings, away: Away) -> None:
     buckets = {aws.bucket or usual_bucket(caller.session)}
     for called in _named(caller, name, "ListEndpointConfigs", "EndpointConfigs", "EndpointConfig"):
@@ -117,9 +141,10 @@ def _rest(caller: Caller, name: str, aws: AwsSettings, away: Away) -> None:
             away(what, "s3", "DeleteObjects", {"Bucket": bucket, "Delete": objects})
 
 
-def _named(caller: Caller, name: str, operation: str, field: str, kind: str) -> Iterator[str]:
-    """Yield the names of models or configurations that carry the name's tag."""
-    pages = caller.pages("sagemaker", operation, {"NameContains": name}, f"list the {field} of {name}")
+def _named(caller: Caller, name: str, operation: str, field: str, kind: str, status: str = "") -> Iterator[str]:
+    """Yield the names of models, configurations or jobs that carry the name's tag, of jobs those in a state."""
+    asked = {"NameContains": name} | ({"StatusEquals": status} if status else {})
+    pages = caller.pages("sagemaker", operation, asked, f"list the {field} of {name}")
     for found in [row for page in pages for row in page.get(field, [])]:
         if found[f"{kind}Name"].startswith(name) and ours(caller, found[f"{kind}Arn"], name):
             yield str(found[f"{kind}Name"])
@@ -136,16 +161,18 @@ def _scaling(caller: Caller, name: str, away: Away) -> None:
     of = {"ServiceNamespace": "sagemaker", "ResourceId": resource(name)}
     which = {"ServiceNamespace": "sagemaker", "ResourceIds": [resource(name)]}
     service = "application-autoscaling"
-    if caller.read(service, "DescribeScalingPolicies", of, "look at the scaling").get("ScalingPolicies"):
-        arguments = {**of, "PolicyName": policy_name(name), "ScalableDimension": SCALED}
-        away(f"scaling policy {policy_name(name)}", service, "DeleteScalingPolicy", arguments)
+    found = caller.read(service, "DescribeScalingPolicies", of, "look at the scaling").get("ScalingPolicies", [])
+    for policy in sorted({one["PolicyName"] for one in found} & {policy_name(name), waking_name(name)}):
+        arguments = {**of, "PolicyName": policy, "ScalableDimension": SCALED}
+        away(f"scaling policy {policy}", service, "DeleteScalingPolicy", arguments)
     if caller.read(service, "DescribeScalableTargets", which, "look at the scaling").get("ScalableTargets"):
         away(f"scaling of {name}", service, "DeregisterScalableTarget", {**of, "ScalableDimension": SCALED})
 
 
-def _alarm(caller: Caller, name: str) -> bool:
-    found = caller.read("cloudwatch", "DescribeAlarms", {"AlarmNames": [alarm_name(name)]}, "look at the alarms")
-    return bool(found.get("MetricAlarms"))
+def _alarms(caller: Caller, name: str) -> list[str]:
+    asked = {"AlarmNames": [alarm_name(name), waking_name(name)]}
+    found = caller.read("cloudwatch", "DescribeAlarms", asked, "look at the alarms")
+    return sorted(alarm["AlarmName"] for alarm in found.get("MetricAlarms", []))
 
 
 def _has_logs(caller: Caller, name: str) -> bool:

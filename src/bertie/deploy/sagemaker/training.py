@@ -16,7 +16,7 @@ from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.deploy.aws.calls import Caller, Made
 from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.aws.store import Store, key_of, open_store, split_uri
+from bertie.deploy.aws.store import Store, check_places, key_of, open_store, split_uri
 from bertie.deploy.naming import slug
 from bertie.deploy.sagemaker.following import Job, fetch, follow, follow_command, stop_command
 from bertie.deploy.sagemaker.images import PYTORCH, training_image_uri
@@ -90,6 +90,8 @@ def _start(
     name = wanted.job.name or slug(Path(wanted.data.rstrip("/")).name.partition(".")[0])
     job = Job(job_name(name), session.region)
     with caller.accounted():
+        there = [at for at in files.values() if "://" in at]
+        check_places(caller, wanted.train.checkpoints, *there)
         store = open_store(caller, wanted.aws)
         channels = {channel: _put(store, name, job, channel, at, talk) for channel, at in files.items()}
         kept = wanted.train.checkpoints or store.uri(key_of(name, job.name, "checkpoints"))

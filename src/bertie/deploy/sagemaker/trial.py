@@ -72,15 +72,20 @@ def _labels(value: Any) -> Iterator[str]:
 
 
 def try_endpoint(caller: Caller, name: str, trial: Trial, *, target: str | None = None) -> Any:
-    """Send the trial to a real-time or serverless endpoint; return the answer. Raises DeployError."""
+    """Send the trial to a real-time or serverless endpoint; return the answer, in a dry run None.
+
+    Raises DeployError.
+    """
     arguments: dict[str, Any] = {
         "EndpointName": name,
         "ContentType": "application/json",
         "Accept": "application/json",
-        "Body": trial.body.encode(),
+        "Body": trial.body,
     }
     if target:
         arguments["TargetModel"] = target
+    if caller.dry:
+        return caller.send("sagemaker-runtime", "InvokeEndpoint", arguments, f"ask the endpoint {name}") or None
     answer = caller.read("sagemaker-runtime", "InvokeEndpoint", arguments, f"ask the endpoint {name}")
     return trial.judge(answer["Body"].read(), name, caller.session.flags)
 
@@ -88,14 +93,19 @@ def try_endpoint(caller: Caller, name: str, trial: Trial, *, target: str | None 
 def try_asynchronous(
     caller: Caller, store: Store, name: str, trial: Trial, talk: Talk, clock: Clock | None = None
 ) -> Any:
-    """Send the trial to an asynchronous endpoint and wait for the answer in S3. Raises DeployError."""
+    """Send the trial to an asynchronous endpoint and return the answer from S3, in a dry run None.
+
+    Raises DeployError.
+    """
     clock = clock or Clock(poll_seconds=2.0)
     key = key_of(name, "trial", "input.json")
-    upload: dict[str, Any] = {"Bucket": store.bucket, "Key": key, "Body": trial.body.encode()}
+    upload: dict[str, Any] = {"Bucket": store.bucket, "Key": key, "Body": trial.body}
     if store.kms_key:
         upload |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": store.kms_key}
     caller.send("s3", "PutObject", upload, "upload the trial")
     arguments = {"EndpointName": name, "InputLocation": store.uri(key), "ContentType": "application/json"}
+    if caller.dry:
+        return caller.send("sagemaker-runtime", "InvokeEndpointAsync", arguments, f"ask the endpoint {name}") or None
     sent = caller.read("sagemaker-runtime", "InvokeEndpointAsync", arguments, f"ask the endpoint {name}")
     talk.say(f"the answer comes to {sent['OutputLocation']}")
     started = clock.now()

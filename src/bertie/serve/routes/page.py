@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from bertie.serve.endpoint import Endpoint, while_connected
+from bertie.serve.journal import note
 from bertie.serve.routes.documented import TEXT, answers, json, list_of, responses, takes
 from bertie.serve.wire.exchange import JSON, Limits, dump
 from bertie.serve.wire.explain import read
@@ -128,7 +129,9 @@ async def _explain(endpoint: Endpoint, request: Request) -> Response:
     async with endpoint.body(request) as body, endpoint.models.lease() as held:
         text, label = read(body, Limits(held.pairs, settings.max_texts))
         work = held.explain(text, label, timeout=settings.timeout_seconds)
-        return Response(dump(await while_connected(request, work)), media_type=JSON)
+        found = await while_connected(request, work)
+    note(texts=1, explained=len(found["words"]))
+    return Response(dump(found), media_type=JSON)
 
 
 def _files() -> dict[str, _File]:
