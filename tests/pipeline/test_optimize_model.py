@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,26 @@ def test_a_candidate_that_fails_is_a_line_and_no_crash(
     result = optimize(tiny_run, tmp_path / "out", candidates="")
     assert result["chosen"] == "onnx-fp32"
     assert result["candidates"][1]["why"] == "could not be built or run: RuntimeError: no kernel for this"
+
+
+def test_a_candidate_whose_engine_kills_its_process_is_a_line_too(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenVINO or ONNX Runtime do where they meet an instruction that the processor lacks."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, os, signal, subprocess, sys\n"
+        "asked = sys.stdin.read()\n"
+        "if json.loads(asked)['variant'] == 'onnx-fp32-fused':\n"
+        "    os.kill(os.getpid(), signal.SIGILL)\n"
+        "command = [sys.executable, '-m', 'bertie.bench.worker', *sys.argv[1:]]\n"
+        "sys.exit(subprocess.run(command, input=asked, text=True, check=False).returncode)\n"
+    )
+    monkeypatch.setattr("bertie.bench.measure.WORKER", (sys.executable, str(worker)))
+    result = optimize(tiny_run, tmp_path / "out", candidates="onnx-fp32-fused,onnx-int8-dynamic", goal="size")
+    assert result["candidates"][1]["why"] == "could not be built or run: the process that measured was ended by SIGILL."
+    assert result["candidates"][2]["accepted"], "the one after it is tried all the same"
+    assert result["chosen"] == "onnx-int8-dynamic"
 
 
 def test_a_candidate_that_lacks_something_is_skipped_with_the_reason(

@@ -68,13 +68,30 @@ class Speed:
         return rounded
 
 
+def cold_start(folder: Path, text: Text, *, variant: str | None = None, threads: int = 0) -> float:
+    """Return the milliseconds from the start of a process to a bundle's answer to one text.
+
+    An engine that crashes on this machine ends that process alone. Raises as `measure` does.
+    """
+    request: dict[str, Any] = {"folder": str(folder.resolve()), "variant": variant, "threads": threads, "texts": []}
+    answer: float = ask(request | {"groups": {"median": [text]}, "seconds": 0})["cold_start_ms"]
+    return answer
+
+
 def measure(
-    folder: Path, texts: Sequence[Text] = (), *, variant: str | None = None, threads: int = 0, seconds: float = 1.0
+    folder: Path,
+    texts: Sequence[Text] = (),
+    *,
+    variant: str | None = None,
+    threads: int = 0,
+    seconds: float = 1.0,
+    starts: Sequence[float] = (),
 ) -> Speed:
     """Measure a bundle on texts like those it will meet; on its probe's eight if there are none.
 
     `seconds` is the time of each part: latency, and throughput with each number of texts a call; slow models take
-    longer. Raises BundleError, RequestInvalid for texts that the model cannot read, and BenchError if the worker dies.
+    longer. `starts` are cold starts that are known already, in milliseconds. Raises BundleError, RequestInvalid for
+    texts that the model cannot read, and BenchError if the worker dies.
     """
     manifest = Manifest.from_file(folder / FILE)
     needed = size(manifest, variant)
@@ -92,7 +109,7 @@ def measure(
         "texts": drawn[:several],
         "seconds": seconds,
     }
-    starts = [ask(request | {"seconds": 0})["cold_start_ms"] for _ in range(STARTS - 1)]
+    starts = [*starts, *(ask(request | {"seconds": 0})["cold_start_ms"] for _ in range(STARTS - 1 - len(starts)))]
     found = ask(request)
     rates: dict[str, float] = found["texts_per_s"]
     batch = max(rates, key=rates.__getitem__)
@@ -120,12 +137,12 @@ def size(manifest: Manifest, variant: str | None = None) -> int:
     return sum(record.bytes for record in manifest.read_for(manifest.variant(variant)).values())
 
 
-def ask(request: dict[str, Any], worker: Sequence[str] = WORKER) -> dict[str, Any]:
+def ask(request: dict[str, Any], worker: Sequence[str] = ()) -> dict[str, Any]:
     """Return what a worker answers. Raises the worker's own error, or BenchError if it ends without an answer."""
     body = json.dumps(request)
     try:
         done = subprocess.run(  # noqa: S603 - our own program
-            [*worker, repr(time.monotonic())],
+            [*(worker or WORKER), repr(time.monotonic())],
             input=body,
             capture_output=True,
             encoding="utf-8",

@@ -16,7 +16,7 @@ from typing import Any
 
 from bertie import disk
 from bertie.bench.machine import describe
-from bertie.bench.measure import measure
+from bertie.bench.measure import cold_start, measure
 from bertie.bench.prices import Machine, chosen, cost_per_million
 from bertie.bundle.manifest import FILE, Manifest, Variant
 from bertie.bundle.probe import Probe
@@ -224,21 +224,24 @@ def _hushed() -> Iterator[None]:
 
 def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[str, Any]:
     """Complete a candidate's bundle, and return its line of the table."""
-    settings, manifest = trial.request.settings, trial.manifest
-    draft = manifest.model_copy(update={"variants": (variant,), "chosen": variant.name})
-    classifier = from_folder(folder, draft, variant, threads=settings.threads)
-    scores = classifier.predict_proba(trial.held_out.texts)
+    settings, manifest, texts = trial.request.settings, trial.manifest, trial.held_out.texts
+    others = [trial.portable] if variant.name != trial.portable.name else []
+    draft = {"variants": (variant, *others), "chosen": variant.name}
+    starts: list[float] = []
+    if others:
+        # In a process of its own first: an engine that meets an instruction which is not there ends its process.
+        complete(folder, _fields(manifest) | draft)
+        starts.append(cold_start(folder, texts[0], variant=variant.name, threads=settings.threads))
+    classifier = from_folder(folder, manifest.model_copy(update=draft), variant, threads=settings.threads)
+    scores = classifier.predict_proba(texts)
     budget = Budget(settings.max_drop, settings.min_agreement)
     verdict = judge(trial.trained, scores, trial.held_out.targets(manifest.labels), manifest.decision, budget)
-    own = f"probe.{variant.name}.json" if variant.name != trial.portable.name else manifest.probe
-    probe = Probe.record(classifier.predict_proba, pairs=classifier.pairs)
-    probe.write(folder / own)
-    if variant.name != trial.portable.name:
-        variant = variant.model_copy(update={"probe": own})
-    others = [trial.portable] if variant.name != trial.portable.name else []
-    complete(folder, _fields(manifest) | {"variants": [variant, *others], "chosen": variant.name})
+    if others:
+        variant = variant.model_copy(update={"probe": f"probe.{variant.name}.json"})
+    Probe.record(classifier.predict_proba, pairs=classifier.pairs).write(folder / (variant.probe or manifest.probe))
+    complete(folder, _fields(manifest) | draft | {"variants": (variant, *others)})
     speed = measure(
-        folder, trial.held_out.texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds
+        folder, texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds, starts=starts
     ).as_dict()
     if trial.price is not None:
         speed["cost_per_million"] = cost_per_million(trial.price.usd_per_hour, speed["texts_per_s"])

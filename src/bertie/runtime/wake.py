@@ -14,18 +14,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 IDLE_SECONDS = 0.001
 """Threads that computed so shortly before are awake still, or their cores are."""
-
-TASKS = Path("/proc/self/task")
 
 
 def threads_now() -> set[int]:
     """Return the numbers that Linux gives the threads of this process; none elsewhere."""
     try:
-        return {int(task.name) for task in TASKS.iterdir()}
+        return set(map(int, os.listdir("/proc/self/task")))
     except OSError:
         return set()
 
@@ -34,16 +31,18 @@ class Workers:
     """The threads that an engine computes with, beside the one that calls it."""
 
     def __init__(self, threads: Iterable[int], clock: Callable[[], float] = time.monotonic) -> None:
-        self._threads = sorted(threads)
+        self._threads = set(threads)
         self._clock, self._last = clock, -math.inf
         self._core = _core_of() if self._threads else None
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
         """Keep them off the caller's core if they sleep; for as long as this lasts, so that no core is lost to them."""
-        slept = self._core is not None and self._clock() - self._last >= IDLE_SECONDS
-        allowed = os.sched_getaffinity(0) if slept else set()
-        others = allowed - {self._core()} if self._core is not None else allowed
+        allowed: set[int] = set()
+        others: set[int] = set()
+        if self._core is not None and self._clock() - self._last >= IDLE_SECONDS:
+            allowed = os.sched_getaffinity(0)
+            others = allowed - {self._core()}
         if others:
             self._put_on(others)
         try:
@@ -54,11 +53,9 @@ class Workers:
             self._last = self._clock()
 
     def _put_on(self, cores: set[int]) -> None:
-        for thread in self._threads:
-            # It may have ended, or the cores that this process may use may be others by now.
-            with contextlib.suppress(OSError):
-                if (TASKS / str(thread)).exists():  # a number may belong to another process by now
-                    os.sched_setaffinity(thread, cores)
+        for thread in self._threads & threads_now():  # the number of one that has ended may be another process's by now
+            with contextlib.suppress(OSError):  # the cores that this process may use may be others by now
+                os.sched_setaffinity(thread, cores)
 
 
 def _core_of() -> Callable[[], int] | None:
