@@ -20,6 +20,7 @@ from bertie import errors
 from bertie.bundle.manifest import FILE, Manifest
 from bertie.bundle.probe import Probe
 from bertie.errors import BenchError, BertieError
+from bertie.scores import Array
 from bertie.tokens import Text, TextEncoder
 
 # -P: what lies in the user's folder must not take the place of a library.
@@ -68,30 +69,30 @@ class Speed:
         return rounded
 
 
-def cold_start(folder: Path, text: Text, *, variant: str | None = None, threads: int = 0) -> float:
-    """Return the milliseconds from the start of a process to a bundle's answer to one text.
+def scored(
+    folder: Path, groups: Sequence[Sequence[Text]], *, variant: str | None = None, threads: int = 0
+) -> list[Array]:
+    """Return the probabilities [texts, labels] of each group of texts, without a look at the bundle's hashes and probe.
 
-    An engine that crashes on this machine ends that process alone. Raises as `measure` does.
+    In a process of its own: an engine that meets an instruction which the processor lacks ends that process alone.
+    Raises as `measure` does.
     """
-    request: dict[str, Any] = {"folder": str(folder.resolve()), "variant": variant, "threads": threads, "texts": []}
-    answer: float = ask(request | {"groups": {"median": [text]}, "seconds": 0})["cold_start_ms"]
-    return answer
+    request = {
+        "folder": str(folder.resolve()),
+        "variant": variant,
+        "threads": threads,
+        "score": list(map(list, groups)),
+    }
+    return [np.asarray(scores) for scores in ask(request)["scores"]]
 
 
 def measure(
-    folder: Path,
-    texts: Sequence[Text] = (),
-    *,
-    variant: str | None = None,
-    threads: int = 0,
-    seconds: float = 1.0,
-    starts: Sequence[float] = (),
+    folder: Path, texts: Sequence[Text] = (), *, variant: str | None = None, threads: int = 0, seconds: float = 1.0
 ) -> Speed:
     """Measure a bundle on texts like those it will meet; on its probe's eight if there are none.
 
     `seconds` is the time of each part: latency, and throughput with each number of texts a call; slow models take
-    longer. `starts` are cold starts that are known already, in milliseconds. Raises BundleError, RequestInvalid for
-    texts that the model cannot read, and BenchError if the worker dies.
+    longer. Raises BundleError, RequestInvalid for texts that the model cannot read, and BenchError if the worker dies.
     """
     manifest = Manifest.from_file(folder / FILE)
     needed = size(manifest, variant)
@@ -109,7 +110,7 @@ def measure(
         "texts": drawn[:several],
         "seconds": seconds,
     }
-    starts = [*starts, *(ask(request | {"seconds": 0})["cold_start_ms"] for _ in range(STARTS - 1 - len(starts)))]
+    starts = [ask(request | {"seconds": 0})["cold_start_ms"] for _ in range(STARTS - 1)]
     found = ask(request)
     rates: dict[str, float] = found["texts_per_s"]
     batch = max(rates, key=rates.__getitem__)
@@ -137,8 +138,11 @@ def size(manifest: Manifest, variant: str | None = None) -> int:
     return sum(record.bytes for record in manifest.read_for(manifest.variant(variant)).values())
 
 
-def ask(request: dict[str, Any], worker: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a worker answers. Raises the worker's own error, or BenchError if it ends without an answer."""
+def ask(request: dict[str, Any], worker: Sequence[str] = (), *, limited: bool = True) -> dict[str, Any]:
+    """Return what a worker answers, within LIMIT_SECONDS if it is limited.
+
+    Raises the worker's own error, or BenchError if it ends without an answer.
+    """
     body = json.dumps(request)
     try:
         done = subprocess.run(  # noqa: S603 - our own program
@@ -147,7 +151,7 @@ def ask(request: dict[str, Any], worker: Sequence[str] = ()) -> dict[str, Any]:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=LIMIT_SECONDS,
+            timeout=LIMIT_SECONDS if limited else None,
             check=False,
         )
     except subprocess.TimeoutExpired:

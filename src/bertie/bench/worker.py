@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from bertie.bundle.manifest import FILE, Manifest
 from bertie.errors import BertieError
-from bertie.runtime.classifier import Classifier, load
+from bertie.runtime.classifier import Classifier, from_folder, load
 from bertie.tokens import Text
 
 WARM_UP = 3
@@ -31,12 +32,21 @@ def main() -> None:
     """Answer the request on stdin."""
     request = json.load(sys.stdin)
     try:
-        answer = measured(request, started=float(sys.argv[1]))
+        answer = scored(request) if "score" in request else measured(request, started=float(sys.argv[1]))
     except BertieError as error:
         parts = {"what": error.what, "expected": error.expected, "hint": error.hint}
         answer = {"error": {"kind": type(error).__name__, **parts}}
     # On a line of its own, whatever a library has printed before.
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
+
+
+def scored(request: dict[str, Any]) -> dict[str, Any]:
+    """Return as `scores` the probabilities of the texts of each group in `score`, by the bundle `folder` as it is."""
+    folder = Path(request["folder"])
+    manifest = Manifest.from_file(folder / FILE)
+    variant = manifest.variant(request["variant"])
+    classifier = from_folder(folder, manifest, variant, threads=request["threads"])
+    return {"scores": [classifier.predict_proba(_texts(group)).tolist() for group in request["score"]]}
 
 
 def measured(request: dict[str, Any], *, started: float) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Probe:
     @classmethod
     def record(cls, predict_proba: Callable[[Sequence[Text]], Array], *, pairs: bool) -> Probe:
         """Score the texts with a model that is known to be good."""
-        texts: list[Text] = list(zip(TEXTS, TEXTS[::-1], strict=True)) if pairs else list(TEXTS)
+        texts = probe_texts(pairs=pairs)
         return cls(texts, np.round(predict_proba(texts), 6).tolist())
 
     @classmethod
@@ -74,3 +74,8 @@ class Probe:
                 hint="export the bundle again on this machine",
             )
         return difference
+
+
+def probe_texts(*, pairs: bool) -> list[Text]:
+    """Return the texts that are scored, as pairs where the model reads such."""
+    return list(zip(TEXTS, TEXTS[::-1], strict=True)) if pairs else list(TEXTS)

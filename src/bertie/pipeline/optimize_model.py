@@ -16,10 +16,10 @@ from typing import Any
 
 from bertie import disk
 from bertie.bench.machine import describe
-from bertie.bench.measure import cold_start, measure
+from bertie.bench.measure import measure, scored
 from bertie.bench.prices import Machine, chosen, cost_per_million
 from bertie.bundle.manifest import FILE, Manifest, Variant
-from bertie.bundle.probe import Probe
+from bertie.bundle.probe import Probe, probe_texts
 from bertie.bundle.read import opened, verify
 from bertie.bundle.write import complete
 from bertie.config import DataSettings, OptimizeSettings
@@ -227,22 +227,16 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     settings, manifest, texts = trial.request.settings, trial.manifest, trial.held_out.texts
     others = [trial.portable] if variant.name != trial.portable.name else []
     draft = {"variants": (variant, *others), "chosen": variant.name}
-    starts: list[float] = []
-    if others:
-        # In a process of its own first: an engine that meets an instruction which is not there ends its process.
-        complete(folder, _fields(manifest) | draft)
-        starts.append(cold_start(folder, texts[0], variant=variant.name, threads=settings.threads))
-    classifier = from_folder(folder, manifest.model_copy(update=draft), variant, threads=settings.threads)
-    scores = classifier.predict_proba(texts)
+    complete(folder, _fields(manifest) | draft)
+    groups = (texts, probe_texts(pairs=manifest.input.pairs))
+    scores, probed = scored(folder, groups, variant=variant.name, threads=settings.threads)
     budget = Budget(settings.max_drop, settings.min_agreement)
     verdict = judge(trial.trained, scores, trial.held_out.targets(manifest.labels), manifest.decision, budget)
     if others:
         variant = variant.model_copy(update={"probe": f"probe.{variant.name}.json"})
-    Probe.record(classifier.predict_proba, pairs=classifier.pairs).write(folder / (variant.probe or manifest.probe))
+    Probe.record(lambda _: probed, pairs=manifest.input.pairs).write(folder / (variant.probe or manifest.probe))
     complete(folder, _fields(manifest) | draft | {"variants": (variant, *others)})
-    speed = measure(
-        folder, texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds, starts=starts
-    ).as_dict()
+    speed = measure(folder, texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds).as_dict()
     if trial.price is not None:
         speed["cost_per_million"] = cost_per_million(trial.price.usd_per_hour, speed["texts_per_s"])
     if not verdict.accepted:
