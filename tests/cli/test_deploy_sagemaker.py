@@ -70,7 +70,7 @@ def test_a_dry_run_needs_no_credentials(
     done = bertie("deploy", "sagemaker", tiny_bundle, *USUAL, "--dry-run")
     assert done.returncode == 0, done.stderr
     numbers = [line for line in done.stdout.splitlines() if line[:1].isdigit()]
-    assert numbers[-1] == f"{len(numbers)}. sagemaker CreateEndpoint"
+    assert numbers[-1] == f"{len(numbers)}. sagemaker-runtime InvokeEndpoint"
     assert "nothing was sent" in done.stdout.splitlines()[-1]
     assert cloud.asked() == []
     real = bertie("deploy", "sagemaker", tiny_bundle, *USUAL)

@@ -220,7 +220,7 @@ def test_where_docker_writes_an_archive_the_archive_is_what_is_named(bertie: Ber
         "#!/bin/sh\n"
         'if [ "$1" = info ]; then echo 29; exit; fi\n'
         'if [ "$1" = image ]; then echo 12; exit; fi\n'
-        'for word; do case "$word" in *dest=*) printf 1234567 > "${word##*dest=}";; esac; done\n'
+        'for word; do case "$word" in *dest=*) head -c 3000000 /dev/zero > "${word##*dest=}";; esac; done\n'
     )
     program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
@@ -229,7 +229,7 @@ def test_where_docker_writes_an_archive_the_archive_is_what_is_named(bertie: Ber
     assert two.returncode == 0, two.stderr
     archive = tmp_path / "image" / "image.oci.tar"
     assert archive.is_file()
-    assert f"image    {archive}, 1 MB" in two.stdout
+    assert f"image    {archive}, 3 MB" in two.stdout
     assert f"oci-archive:{archive} docker://" in two.stdout.splitlines()[-1]
     one = bertie(*words, env=os.environ | {"PATH": path})
     assert "oci-archive" not in one.stdout

@@ -277,6 +277,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_sent(
     given: dict[str, Any], says: str | None, cloud: Cloud, tiny_base: Path, tiny_data: Path
 ) -> None:
     if says is None:
+        cloud.bucket("b-b")
         train_on_sagemaker(wanted(tiny_data, tiny_base, wait=False, **given), Heard())
         return
     with pytest.raises(UsageError) as caught:
