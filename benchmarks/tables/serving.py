@@ -38,7 +38,7 @@ def serve(record: dict[str, Any]) -> str:
 server a process in an environment of its own, asked for single development texts over HTTP on the same machine, which
 makes the load too. Alone: evenly spaced, one at a time. Requests/s: the highest rate of a Poisson process for which
 99 % of the answers come within 50 ms and at most one in a thousand is refused, found by bisection and confirmed by a
-longer run. Times count from when a request was due. Medians over {record["options"].get("rounds", 1)} rounds.
+longer run. Times count from when a request was due. {_rounds(record["options"].get("rounds", 1))}
 
 {table(head, rows)}
 
@@ -48,6 +48,10 @@ The runtime by itself, without a server, takes {paced:.2f} ms for texts at the s
 {chr(10).join(["", *absent, ""]) if absent else ""}{_overload(over) if over else ""}
 {machine(record)}
 """
+
+
+def _rounds(count: int) -> str:
+    return f"Medians over {count} rounds." if count > 1 else "One round."
 
 
 def _goals(goals: dict[str, Any]) -> str:

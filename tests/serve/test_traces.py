@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc.aio as triton
 from fastapi import FastAPI
+from tritonclient.utils import InferenceServerException
 
 import bertie
 from bertie.config import ServeSettings
 from bertie.errors import DependencyMissing
-from bertie.serve import traces
+from bertie.serve import grpc_server, traces
 from bertie.serve.journal import Journal
-from bertie.serve.server import app_for
+from bertie.serve.server import app_for, endpoint_for
 from tests.serve.process import running
 
 pytest.importorskip("opentelemetry.sdk.trace.export")
@@ -177,6 +180,31 @@ class Collector(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.mark.anyio
+async def test_a_call_over_grpc_is_a_span_too(
+    classifier: bertie.Classifier, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "tracer", lambda _: traces.make_tracer(SimpleSpanProcessor(exporter)))
+    server, port = await grpc_server.start(endpoint_for(classifier, ServeSettings()), "127.0.0.1", 0)
+    async with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert await client.is_model_ready("model")
+        assert not exporter.get_finished_spans()
+        given = triton.InferInput("text", [1], "BYTES")
+        given.set_data_from_numpy(np.array(["i love it"], dtype=np.object_))
+        await client.infer("model", [given], headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        with pytest.raises(InferenceServerException):
+            await client.infer("unknown", [given])
+    await server.stop(0)
+    *phases, call, refused = exporter.get_finished_spans()
+    assert [span.name for span in phases] == ["tokenize", "queue", "model"]
+    assert {span.parent.span_id for span in phases} == {call.context.span_id}
+    assert (call.name, call.kind) == ("inference.GRPCInferenceService/ModelInfer", SpanKind.SERVER)
+    assert (f"{call.context.trace_id:032x}", f"{call.parent.span_id:016x}") == (TRACE, PARENT)
+    assert (call.attributes["rpc.grpc.status_code"], call.attributes["bertie.texts"]) == (0, 1)
+    assert (refused.attributes["rpc.grpc.status_code"], refused.attributes["error.type"]) == (5, "ModelUnknown")
+    assert "love" not in "".join(span.to_json() for span in exporter.get_finished_spans())
 
 
 @pytest.mark.slow

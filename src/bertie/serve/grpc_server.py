@@ -10,6 +10,7 @@ from anyio import to_thread
 from grpc import StatusCode
 
 from bertie.errors import BertieError, UsageError
+from bertie.serve import traces
 from bertie.serve.endpoint import INLINE_BYTES, Endpoint
 from bertie.serve.grpc_guard import Gate, add_port, begin, bytes_of
 from bertie.serve.journal import note_answer, note_error
@@ -29,6 +30,9 @@ STATES = {
     504: StatusCode.DEADLINE_EXCEEDED,
     507: StatusCode.RESOURCE_EXHAUSTED,
 }
+
+PROBES = {"ServerLive", "ServerReady", "ModelReady"}
+"""Methods that are called all the time, by machines, and have no spans."""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -62,9 +66,11 @@ def _handlers(endpoint: Endpoint, keys: Keys) -> dict[str, Any]:
         "ModelMetadata": calls.model_metadata,
         "ModelInfer": calls.model_infer,
     }
+    tracer = traces.tracer(endpoint.settings)
+    spans = traces.Spans(tracer) if tracer is not None else None
     return {
         name: grpc.unary_unary_rpc_method_handler(
-            _told(name, method, endpoint, keys),
+            _told(name, method, endpoint, keys, None if name in PROBES else spans),
             request_deserializer=message(f"{name}Request").FromString,
             response_serializer=message(f"{name}Response").SerializeToString,
         )
@@ -72,29 +78,36 @@ def _handlers(endpoint: Endpoint, keys: Keys) -> dict[str, Any]:
     }
 
 
-def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys) -> Handler:
-    """Have a method count its calls, and tell its errors as gRPC does."""
+def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys, spans: traces.Spans | None) -> Handler:
+    """Have a method count its calls, tell its errors as gRPC does, and leave a line and a span."""
 
     async def told(request: Any, context: Any) -> Any:
         entry = begin(f"/{SERVICE}/{name}", context)
-        status = 500
+        metadata = bytes_of(context.invocation_metadata() or ())
+        span = spans.begin(entry, metadata) if spans else None
+        status, state = 500, StatusCode.INTERNAL
         try:
             if keys and not name.startswith("Server"):
-                admit(keys, bytes_of(context.invocation_metadata() or ()))  # it passed; this notes whose key it is
+                admit(keys, metadata)  # it passed; this notes whose key it is
             answer = await method(request, context)
-            status = 200
+            status, state = 200, StatusCode.OK
         except BertieError as error:
             status = error.http_status
+            state = STATES.get(status, StatusCode.INTERNAL)
             note_error(error)
-            await context.abort(STATES.get(status, StatusCode.INTERNAL), str(error))
+            await context.abort(state, str(error))
         except Exception as error:  # nobody expected it; the answer must say nothing of the server's insides
             note_error(error)
-            await context.abort(StatusCode.INTERNAL, "the server failed on this request.")
+            await context.abort(state, "the server failed on this request.")
         else:
             return answer
         finally:
             endpoint.models.count(f"/{SERVICE}/{name}", status)
             entry.status = status
+            if spans:
+                # Names of https://opentelemetry.io/docs/specs/semconv/rpc/grpc/.
+                called = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": name}
+                spans.finish(span, f"{SERVICE}/{name}", entry, called | {"rpc.grpc.status_code": state.value[0]})
             entry.write()
 
     return told

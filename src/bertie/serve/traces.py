@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,56 +65,33 @@ def make_tracer(processor: Any) -> Any:
     return provider.get_tracer("bertie", __version__)
 
 
-class Traced:
-    """Makes the spans of each request, below the one that `traceparent` names. Probes have none."""
+class Spans:
+    """Makes the span of a request, below the one that `traceparent` names, and in it one for each phase."""
 
-    def __init__(self, app: ASGIApp, tracer: Any) -> None:
+    def __init__(self, tracer: Any) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
-        self._app, self._tracer, self._propagator = app, tracer, TraceContextTextMapPropagator()
+        self._tracer, self._propagator = tracer, TraceContextTextMapPropagator()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        entry = ENTRY.get()
-        if scope["type"] != "http" or entry is None or scope["path"] in QUIET:
-            await self._app(scope, receive, send)
-            return
+    def begin(self, entry: Entry, headers: Iterable[tuple[bytes, bytes]]) -> Any:
+        """Return the span of a request that begins, of which the log line has the trace's number."""
         from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        begun = time.time_ns()
-        parent = self._propagator.extract(headers)
-        span = self._tracer.start_span(entry.method, context=parent, kind=SpanKind.SERVER, start_time=begun)
+        given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        parent = self._propagator.extract(given)
+        span = self._tracer.start_span(entry.method, context=parent, kind=SpanKind.SERVER, start_time=time.time_ns())
         entry.facts["trace_id"] = f"{span.get_span_context().trace_id:032x}"
+        return span
 
-        async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                entry.status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            entry.route = getattr(scope.get("route"), "path", "other")
-            self._finish(span, entry, scope)
-
-    def _finish(self, span: Any, entry: Entry, scope: Scope) -> None:
+    def finish(self, span: Any, name: str, entry: Entry, attributes: dict[str, Any]) -> None:
+        """End a request's span, with what its entry knows."""
         from opentelemetry.trace import StatusCode, set_span_in_context  # noqa: PLC0415
 
-        # Names of https://opentelemetry.io/docs/specs/semconv/http/http-spans/; a text is in none of them.
-        span.update_name(f"{entry.method} {entry.route}")
-        span.set_attributes(
-            {
-                "http.request.method": entry.method,
-                "http.route": entry.route,
-                "http.response.status_code": entry.status,
-                "url.scheme": scope["scheme"],
-                "bertie.request_id": entry.request_id,
-            }
-        )
-        for name in ("texts", "tokens", "model", "error"):
-            if name in entry.facts:
-                span.set_attribute("error.type" if name == "error" else f"bertie.{name}", entry.facts[name])
+        span.update_name(name)
+        span.set_attributes(attributes | {"bertie.request_id": entry.request_id})
+        for fact in ("texts", "tokens", "model", "error"):
+            if fact in entry.facts:
+                span.set_attribute("error.type" if fact == "error" else f"bertie.{fact}", entry.facts[fact])
         if entry.status >= 500 or not entry.status:
             span.set_status(StatusCode.ERROR)
         inside = set_span_in_context(span)
@@ -124,3 +102,36 @@ class Traced:
             at += round(1e9 * seconds)
             child.end(end_time=at)
         span.end()
+
+
+class Traced:
+    """Makes the spans of each HTTP request. Probes have none."""
+
+    def __init__(self, app: ASGIApp, tracer: Any) -> None:
+        self._app, self._spans = app, Spans(tracer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        entry = ENTRY.get()
+        if scope["type"] != "http" or entry is None or scope["path"] in QUIET:
+            await self._app(scope, receive, send)
+            return
+        span = self._spans.begin(entry, scope["headers"])
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                entry.status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            entry.route = getattr(scope.get("route"), "path", "other")
+            # Names of https://opentelemetry.io/docs/specs/semconv/http/http-spans/; a text is in none of them.
+            attributes = {
+                "http.request.method": entry.method,
+                "http.route": entry.route,
+                "http.response.status_code": entry.status,
+                "url.scheme": scope["scheme"],
+            }
+            self._spans.finish(span, f"{entry.method} {entry.route}", entry, attributes)

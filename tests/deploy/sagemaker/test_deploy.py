@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 
 from bertie.bundle.manifest import Manifest
 from bertie.bundle.probe import Probe
+from bertie.config import ServeSettings
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.sagemaker.deploy import Wanted, deploy_endpoint
@@ -170,6 +171,8 @@ def test_asynchronous_with_scaling_to_none(desk: Desk) -> None:
     given = sent(desk.cloud, "CreateModel")["PrimaryContainer"]["Environment"]
     assert given["SAGEMAKER_MODEL_SERVER_TIMEOUT"] == "3600"
     assert given["SAGEMAKER_MAX_PAYLOAD_IN_MB"] == "100"
+    served = ServeSettings.load({}, environment=given)
+    assert (served.queue_seconds, served.max_texts) == (3600, 10**7), "what waits in a queue must not be refused"
     scaling = desk.cloud.client("application-autoscaling")
     found = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     policies = {policy["PolicyName"]: policy for policy in found}

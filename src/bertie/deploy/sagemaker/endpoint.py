@@ -31,6 +31,8 @@ PATIENT = {
     "SAGEMAKER_MAX_PAYLOAD_IN_MB": "100",
 }
 """Variables that both AWS's image and ours read, for requests that may be large and take long."""
+QUEUED = {"BERTIE_SERVE_QUEUE_SECONDS": str(LONGEST_SECONDS), "BERTIE_SERVE_MAX_TEXTS": str(10**7)}
+"""Variables of our image alone, where SageMaker's queue holds requests: one that is refused is one that has failed."""
 STEP_PERCENT = 10
 """Part of the instances that a canary or linear update moves at a time. SageMaker takes 1 to 50."""
 
@@ -65,7 +67,7 @@ class Plan:
 
     def _variables(self) -> dict[str, str]:
         if self.hosting.asynchronous:
-            return PATIENT
+            return PATIENT | (QUEUED if self.kind == "bertie" else {})
         # AWS's image would start a process with a model of its own for each processor.
         return {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"} if self.hosting.serverless and self.kind == "huggingface" else {}
 
