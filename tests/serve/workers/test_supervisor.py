@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -173,7 +174,9 @@ def test_sigterm_finishes_what_was_accepted(running: Running) -> None:
         answer = pool.submit(
             lambda: httpx.post(f"{running.url}/invocations", json=["where is my parcel " * 10] * 3000, timeout=60)
         )
-        until(lambda: "bertie_batch_windows_count{bundle" in httpx.get(f"{running.url}/metrics").text)
+        # Its first batch has run; before any has, the count is there, as 0.
+        counted = re.compile(r"^bertie_batch_windows_count\{.*\} [1-9]", re.MULTILINE)
+        until(lambda: counted.search(httpx.get(f"{running.url}/metrics").text) is not None)
         assert running.stop() == 0
         assert len(answer.result(timeout=60).json()) == 3000
 
