@@ -77,13 +77,9 @@ def scored(
     In a process of its own: an engine that meets an instruction which the processor lacks ends that process alone.
     Raises as `measure` does.
     """
-    request = {
-        "folder": str(folder.resolve()),
-        "variant": variant,
-        "threads": threads,
-        "score": list(map(list, groups)),
-    }
-    return [np.asarray(scores) for scores in ask(request)["scores"]]
+    request: dict[str, Any] = {"folder": str(folder.resolve()), "variant": variant, "threads": threads}
+    answer = ask(request | {"score": [list(group) for group in groups]}, limited=False)  # there may be very many texts
+    return [np.asarray(scores) for scores in answer["scores"]]
 
 
 def measure(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,7 @@ class _Try:
     again: float = 0.0
 
 
-async def watch(models: Models, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+async def watch(models: Models, seconds: float) -> None:
     """Replace each model whose bundle is replaced on disk; look every so many seconds, until cancelled.
 
     Nothing is watched where `seconds` is 0.
@@ -40,7 +39,7 @@ async def watch(models: Models, seconds: float, clock: Callable[[], float] = tim
         await asyncio.sleep(seconds)
         for name, bundles in models.seen().items():
             try:
-                if await _is_due(bundles, tries.setdefault(name, _Try()), seconds, clock):
+                if await _is_due(bundles, tries.setdefault(name, _Try()), seconds):
                     await models.load(name)
             except BertieError as error:
                 LOG.warning("model %s was replaced on disk and cannot be used: %s", name, error)
@@ -48,18 +47,16 @@ async def watch(models: Models, seconds: float, clock: Callable[[], float] = tim
                 LOG.error("model %s was replaced on disk and loading failed: %r", name, error)  # noqa: TRY400 - one line
 
 
-async def _is_due(
-    bundles: dict[Path, tuple[int, int] | None], tried: _Try, seconds: float, clock: Callable[[], float]
-) -> bool:
+async def _is_due(bundles: dict[Path, tuple[int, int] | None], tried: _Try, seconds: float) -> bool:
     """Return whether a bundle is another one now; one that was tried, only after a wait that doubles.
 
     A bundle that is copied into place can be seen before all of it is there.
     """
     for bundle, loaded in bundles.items():
         now = await to_thread.run_sync(stamp, bundle)
-        if now in {None, loaded} or (now == tried.stamp and clock() < tried.again):
+        if now in {None, loaded} or (now == tried.stamp and time.monotonic() < tried.again):
             continue
         wait = min(2 * tried.wait, LONGEST_WAIT) if now == tried.stamp else seconds
-        tried.stamp, tried.wait, tried.again = now, wait, clock() + wait
+        tried.stamp, tried.wait, tried.again = now, wait, time.monotonic() + wait
         return True
     return False

@@ -104,12 +104,16 @@ Away = Callable[[str, str, str, dict[str, Any]], None]
 
 def _jobs(caller: Caller, name: str, away: Away, talk: Talk, clock: Clock) -> None:
     """Stop what runs, and wait for its end: a job that is stopped writes files once more, which are to go too."""
+    stopped: list[tuple[str, str]] = []
     for kind, called in JOBS.items():
         with _told_of(talk, f"a {kind} job"):
             for job in list(_named(caller, name, f"List{called}s", f"{called}Summaries", called, "InProgress")):
                 away(f"{kind} job {job}", "sagemaker", f"Stop{called}", {f"{called}Name": job})
-                if not caller.dry:
-                    _wait_for_the_end(caller, job, called, talk, clock)
+                stopped.append((job, called))
+    # All are stopped before one is waited for: each costs money until then.
+    for job, called in stopped if not caller.dry else ():
+        with _told_of(talk, f"what the job {job} may still write"):
+            _wait_for_the_end(caller, job, called, talk, clock)
 
 
 def _wait_for_the_end(caller: Caller, job: str, called: str, talk: Talk, clock: Clock) -> None:
