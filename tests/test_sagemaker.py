@@ -127,7 +127,8 @@ def test_what_aws_refuses_is_an_error_in_words(cloud: Cloud, monkeypatch: pytest
 def test_a_dry_run_shows_the_requests_and_sends_none(cloud: Cloud, tiny_bundle: Path, tiny_data: Path) -> None:
     endpoint = sagemaker.deploy(tiny_bundle, dry_run=True, quiet=True, region=REGION, **HOSTED)
     made = [request["operation"] for request in endpoint.facts["requests"]]
-    assert made[-3:] == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
+    # The last one is the trial: a text sent to the endpoint.
+    assert made[-4:] == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "InvokeEndpoint"]
     job = sagemaker.train(tiny_data, dry_run=True, quiet=True, region=REGION, learning_rate=1e-3, **TRAINED)
     assert job.facts["requests"][-1]["operation"] == "CreateTrainingJob"
     assert "0.001" in job.facts["requests"][-1]["arguments"]["HyperParameters"].values()

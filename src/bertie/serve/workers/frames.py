@@ -20,6 +20,14 @@ def pack(head: dict[str, Any], blob: bytes = b"") -> bytes:
     return _LENGTHS.pack(len(raw), len(blob)) + raw + blob
 
 
+def send(writer: asyncio.StreamWriter, head: dict[str, Any], blob: bytes = b"") -> bool:
+    """Send a frame, or return False: the other side has ended, even if the reader has not come to notice it."""
+    if writer.transport.is_closing():  # uvloop raises RuntimeError here, where asyncio would drop the bytes
+        return False
+    writer.write(pack(head, blob))
+    return True
+
+
 async def read(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | None:
     """Return the next frame; nothing where the other side has ended."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

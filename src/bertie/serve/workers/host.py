@@ -55,7 +55,7 @@ class Host:
     def tell(self) -> None:
         """Tell all processes which models there are."""
         for writer in self._writers:
-            writer.write(self._state())
+            frames.send(writer, self._state())
         noted = json.dumps(self._models.remember())
         if self._notes is not None and noted != self._noted:  # most often something was only put away or came back
             try:
@@ -64,13 +64,13 @@ class Host:
             except OutputError as error:
                 LOG.warning("if the process of the models dies, what was loaded over HTTP is forgotten: %s", error)
 
-    def _state(self) -> bytes:
+    def _state(self) -> dict[str, Any]:
         models = [asdict(one) | self._models.facts(one.name) for one in self._models.all()]
-        return frames.pack({"opened": self._models.opened, "models": models})
+        return {"opened": self._models.opened, "models": models}
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        writer.write(self._state())
+        frames.send(writer, self._state())
         running: dict[int, asyncio.Task[None]] = {}
         try:
             while (frame := await frames.read(reader)) is not None:
@@ -96,9 +96,9 @@ class Host:
             if not isinstance(error, BertieError):
                 LOG.exception("a request failed in the process that holds the models")
             answer, blob = {"error": frames.error_to(error)}, b""
-        writer.write(frames.pack(answer | {"id": head["id"]}, blob))
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
+        if frames.send(writer, answer | {"id": head["id"]}, blob):
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
 
     async def _classify(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         texts = [_text(text) for text in head["texts"]]

@@ -119,17 +119,20 @@ class RemoteModels:
 
     async def ask(self, what: str, facts: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return what the other process answers. Raises what it raised."""
-        if self._writer is None:
-            raise NotReady("the model's process is starting.", hint="try again when GET /ping answers 200")
         number = next(self._numbers)
+        if not self._send(facts | {"ask": what, "id": number}):
+            raise NotReady("the model's process is starting.", hint="try again when GET /ping answers 200")
         answered: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
-        self._writer.write(frames.pack(facts | {"ask": what, "id": number}))
         try:
             return await answered
         finally:
-            if self._waiting.pop(number, None) is not None and self._writer is not None:
-                self._writer.write(frames.pack({"gone": number}))
+            if self._waiting.pop(number, None) is not None:
+                self._send({"gone": number})
+
+    def _send(self, head: dict[str, Any]) -> bool:
+        """Tell the other process something; return whether it was there."""
+        return self._writer is not None and frames.send(self._writer, head)
 
     def check(self) -> None:
         """Raise NotReady while models are loading, or the server is closing."""
@@ -168,8 +171,7 @@ class RemoteModels:
 
     def count(self, path: str, status: int) -> None:
         """Count a request."""
-        if self._writer is not None:
-            self._writer.write(frames.pack({"count": (path, status)}))
+        self._send({"count": (path, status)})
 
     async def page(self) -> bytes:
         """Return what Prometheus reads of the whole server."""
