@@ -119,8 +119,8 @@ class TrainSettings(Settings):
     restarts: int = Field(
         3,
         ge=0,
-        description="Times that a training which the system killed (out of memory) goes on from its checkpoint, with "
-        "half the tokens computed at once and the same updates.",
+        description="Times that a training which the system killed (out of memory), or which crashed, goes on from its "
+        "checkpoint, with half the tokens computed at once and the same updates.",
     )
     token_cache: bool = Field(
         True, description="Keep the tokens of 20,000 texts or more for the next training on the same texts."

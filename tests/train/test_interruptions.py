@@ -90,11 +90,11 @@ def child_of(process: subprocess.Popen[str]) -> int:
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
-def worker_killed(command: list[str], run: Path, restarts: int) -> tuple[int, str]:
-    """Train, kill the process that does the work once, as the system would, and return how it all ended."""
+def worker_killed(command: list[str], run: Path, restarts: int, by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+    """Train, end the process that does the work once, as the system would, and return how it all ended."""
     with started(*command, "--out", run, "--restarts", restarts) as process:
         wait_for(process, lambda: updates(run) >= 25)
-        os.kill(child_of(process), signal.SIGKILL)
+        os.kill(child_of(process), by)
         _, errors = process.communicate(timeout=120)
     return process.returncode, errors
 
@@ -170,13 +170,24 @@ def test_sigterm_saves_all_and_leaves_with_its_own_exit_code(
 
 
 @pytest.mark.slow
-def test_a_worker_that_the_system_kills_is_started_again_with_fewer_tokens_at_once(
-    command: list[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        (signal.SIGKILL, "training was killed, most often because memory ran out; starting again"),
+        (
+            signal.SIGABRT,
+            "training crashed in native code (SIGABRT), as it also does where memory cannot be had; starti",
+        ),
+    ],
+)
+def test_a_worker_that_dies_is_started_again_with_fewer_tokens_at_once(
+    by: signal.Signals, told: str, command: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    code, errors = worker_killed(command, run, restarts=1)
+    code, errors = worker_killed(command, run, restarts=1, by=by)
     assert code == 0, errors
-    assert "training was killed, most often because memory ran out; starting again" in errors
+    assert told in errors
+    assert ("Fatal Python error: Aborted" in errors) == (by is signal.SIGABRT)  # and where it was
     assert "going on after update" in errors
     facts = json.loads((run / "training.json").read_text())
     assert facts["updates"] == PASSES * IN_PASS
@@ -216,12 +227,13 @@ def test_a_place_for_checkpoints_that_nothing_answers_leaves_no_run(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSEGV])
 def test_after_the_last_restart_it_gives_up_and_what_is_saved_stays(
-    command: list[str], bertie: Bertie, tmp_path: Path
+    by: signal.Signals, command: list[str], bertie: Bertie, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    code, errors = worker_killed(command, run, restarts=0)
-    assert code == 128 + signal.SIGKILL
+    code, errors = worker_killed(command, run, restarts=0, by=by)
+    assert code == 128 + by
     assert "giving up" in errors
     assert bertie("train", "--resume", run).returncode == 0
 

@@ -75,7 +75,7 @@ def test_a_killed_process_ends_the_others_and_all_go_on_from_the_checkpoint(
     flags = (data, "--base", tiny_base, "--max-passes", 60, "--patience", 60, *FLAGS[4:], "--checkpoint-updates", 20)
     done(torchrun(*flags, "--out", tmp_path / "quiet"))
     run = tmp_path / "run"
-    process = subprocess.Popen(torchrun(*flags, "--out", run, restarts=1), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(torchrun(*flags, "--out", run, restarts=3), stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
         while not list(run.glob("checkpoints/step-*")):
@@ -89,7 +89,7 @@ def test_a_killed_process_ends_the_others_and_all_go_on_from_the_checkpoint(
         _, errors = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, "\n".join(line for line in errors.splitlines() if not line.startswith("pass "))
     assert "going on after update" in errors
     quiet, found = (json.loads((of / "training.json").read_text()) for of in (tmp_path / "quiet", run))
     assert found["updates"] == quiet["updates"]

@@ -1,4 +1,4 @@
-"""A training that the system kills, most often because memory ran out, goes on by itself.
+"""A training that the system kills, most often because memory ran out, or that crashes goes on by itself.
 
 The work is done by a child process. The parent holds next to no memory, so the child is what the system takes.
 """
@@ -6,6 +6,7 @@ The work is done by a child process. The parent holds next to no memory, so the 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -17,11 +18,19 @@ from bertie.errors import Preempted
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2): what a process gets when its parent dies
 
+DEATHS = {
+    signal.SIGKILL: "was killed, most often because memory ran out",
+    signal.SIGABRT: "crashed in native code (SIGABRT), as it also does where memory cannot be had",
+    signal.SIGBUS: "crashed in native code (SIGBUS), as it also does where memory or disk cannot be had",
+    signal.SIGSEGV: "crashed in native code (SIGSEGV)",
+}
+"""Ends after which a training may go on, and how they are told. Whoever sends another signal wants the end."""
+
 
 def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
     """Split into a parent that watches and a child that works, and return in the child: how often one was killed.
 
-    The parent never returns: it passes SIGTERM and Ctrl-C on, starts another child if one is killed (SIGKILL) and
+    The parent never returns: it passes SIGTERM and Ctrl-C on, starts another child if one dies of `DEATHS` and
     `restarts` are left, and ends as the last child did, after it has told `ended` the exit code. One of several
     processes that train together cannot be started again alone: torchrun does that with all of them, and learns from
     nobody why one died, so that is noted for the next start. To be called before PyTorch is imported and threads run.
@@ -35,14 +44,15 @@ def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
         child = os.fork()
         if not child:
             _follow(parent)
+            faulthandler.enable()  # where it crashed
             return before + kills
         status, asked = _wait(child)
-        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if by not in DEATHS or asked:
             break
-        notes.add()
-        sys.stderr.write(
-            f"warning: training was killed, most often because memory ran out; {_next(restarts - kills)}\n"
-        )
+        if by == signal.SIGKILL:  # the libraries between processes crash for other reasons than memory
+            notes.add()
+        sys.stderr.write(f"warning: training {DEATHS[signal.Signals(by)]}; {_next(restarts - kills)}\n")
     code = os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     if asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM:
         # It was not training just then, so there was nothing to write.
@@ -55,7 +65,7 @@ def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
 
 def _next(left: int) -> str:
     if "WORLD_SIZE" in os.environ:
-        return "if torchrun may start all again (--max-restarts), they take fewer tokens at once"
+        return "torchrun starts all again if it may (--max-restarts), after a kill with fewer tokens at once"
     return "starting again from the last checkpoint with fewer tokens at once" if left else "giving up"
 
 
