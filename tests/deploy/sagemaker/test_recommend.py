@@ -8,7 +8,7 @@ import pytest
 
 from bertie.bench.prices import Machine
 from bertie.deploy.sagemaker.cost import TABLE, preview, prices, sentence
-from bertie.deploy.sagemaker.recommend import Choice, Service, chosen, expected, recommend, wait_ms
+from bertie.deploy.sagemaker.recommend import HTTP_MS, Choice, Service, chosen, expected, recommend, wait_ms
 from bertie.errors import UsageError
 from bertie.talk import Talk
 
@@ -31,11 +31,30 @@ def test_the_bound_of_the_wait_holds_and_is_not_far_off(busy: float) -> None:
 
 def test_an_empty_queue_has_no_wait_and_a_full_one_no_end() -> None:
     assert wait_ms(10, 0.5, 0.99) == 0
-    assert expected(Service(10, 12), 101)[1] == math.inf
-    assert expected(Service(10, 12), 0.5) == (0.005, 12)
+    assert wait_ms(10, 101, 0.99) == math.inf
+    one = Service(10 - HTTP_MS, 12 - HTTP_MS, texts_per_s=1)  # a machine that batches do not help
+    assert expected(one, 101)[1] == math.inf
+    busy, late = expected(one, 0.5)
+    assert (busy, late) == pytest.approx((0.005, 12))
 
 
-FAST, SLOW = Service(11, 14), Service(20, 25)
+def test_batches_let_a_server_answer_more_than_one_after_the_other() -> None:
+    alone, batches = Service(5, 7, texts_per_s=150), Service(5, 7, texts_per_s=600)
+    assert expected(alone, 200)[1] == math.inf
+    assert expected(batches, 200)[1] < 40
+    # Where nobody waits, nobody waits for a batch.
+    assert expected(batches, 1)[1] == 7 + HTTP_MS
+
+
+def test_it_foretells_what_the_load_generator_measured() -> None:
+    """Figures of `benchmarks/results/serve.json`, of 2026-11-28; the load came from the same two cores."""
+    model = Service(p50_ms=3.0, p99_ms=5.8, texts_per_s=581)
+    busy, late = expected(model, 207)
+    assert 0.5 < busy < 0.8
+    assert late == pytest.approx(47, rel=0.25)
+
+
+FAST, SLOW = Service(11, 14, 150), Service(20, 25, 80)
 SERVERS = {"ml.c5.large": (SLOW, 1), "ml.c5.xlarge": (FAST, 1), "ml.m5.2xlarge": (FAST, 2)}
 
 
@@ -50,12 +69,12 @@ def test_the_cheapest_comes_first() -> None:
     choices = choose(100, 200)
     assert [choice.usd_per_hour for choice in choices] == sorted(choice.usd_per_hour for choice in choices)
     assert choices[0].instance_type == "ml.c5.large"
-    assert choices[0].instances == math.ceil(100 * 0.020 / 0.7)
+    assert choices[0].instances == math.ceil(100 * (1 / 80 + HTTP_MS / 1000) / 0.7)
 
 
 def test_a_short_limit_needs_a_fast_machine() -> None:
     assert {choice.instance_type for choice in choose(10, 20)} == {"ml.c5.xlarge", "ml.m5.2xlarge"}
-    assert choose(10, 13) == []
+    assert choose(10, 15) == []
 
 
 def test_every_choice_holds_and_one_instance_fewer_does_not() -> None:

@@ -154,13 +154,15 @@ class Store:
 def open_store(caller: Caller, settings: AwsSettings, *, make: bool = True) -> Store:
     """Return the user's bucket, or the account's usual one for SageMaker.
 
-    The usual one is made if it is missing: at once, or with the first file if not `make`.
+    The usual one is made if it is missing: at once, or with the first file if not `make`. A dry run, which cannot look,
+    takes it for missing.
     Raises DeployError if it is in another region or belongs to another account, ResourceMissing for a missing --bucket.
     """
     session = caller.session
     bucket = settings.bucket or usual_bucket(session)
     store = Store(caller, bucket, settings.kms_key)
     if session.dry:
+        store.missing = not settings.bucket
         return store
     # A bucket with the usual name that somebody else made before us would get the user's model.
     owner = {} if settings.bucket else {"ExpectedBucketOwner": session.account}

@@ -1,11 +1,14 @@
 """`bertie deploy sagemaker-recommend`: the cheapest instances that answer a rate of requests in time.
 
 The model: requests come at random (Poisson) and are shared evenly between the instances. An instance with at most as
-many cores as this machine is a queue with one server, and a request takes as long as was measured here with that many
-cores; a larger one is several such queues. The wait's 99th percentile is bounded by P(W > t) <= exp(-decay t), where
-decay solves rate (exp(decay s) - 1) = decay for the service time s: Kingman's bound for the queue M/D/1 (J. F. C.
-Kingman, "Inequalities in the theory of queues", J. R. Stat. Soc. B 32, 1970). Batching, which makes a busy server
-faster, is left out, so that the answer is on the safe side.
+many cores as this machine is a queue with one server, as fast as was measured here with that many cores; a larger one
+is several such queues. The wait's 99th percentile is bounded by P(W > t) <= exp(-decay t), where decay solves
+rate (exp(decay s) - 1) = decay for the service time s: Kingman's bound for the queue M/D/1 (J. F. C. Kingman,
+"Inequalities in the theory of queues", J. R. Stat. Soc. B 32, 1970).
+
+The server forms batches, and two bounds of a request's latency follow. One at a time, the service time is the latency
+of one text. In batches it is the share of one text in the throughput, and a request waits for its own batch too. Each
+bound is above the truth where the other one is better, so the lower one is taken.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ from bertie.deploy.aws.instances import instance
 from bertie.deploy.sagemaker.cost import HOURS_A_MONTH, prices
 from bertie.errors import UsageError
 from bertie.runtime.cpu import cores
+from bertie.serve.batching import BATCH_SECONDS
 from bertie.talk import Talk
 
 UTILIZATION = 0.7
 """An instance is at most so busy: the rest is for bursts, and for the time in which one of them is replaced."""
 OVERHEAD_MS = 10.0
 """Taken for the network, TLS and SageMaker's own routing. A guess to be replaced by a measurement."""
+HTTP_MS = 1.3
+"""What the server adds to a call of the model: `docs/benchmarks.md`, a request alone."""
 MOST_INSTANCES = 1000
 THREADS_A_CORE = 2
 """Of the x86 types in the table: two virtual processors are one core."""
@@ -36,10 +42,11 @@ THREADS_A_CORE = 2
 
 @dataclass(frozen=True)
 class Service:
-    """How long one request takes, with a number of cores."""
+    """How fast the model is with a number of cores: one text alone, and texts a second in batches."""
 
     p50_ms: float
     p99_ms: float
+    texts_per_s: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def recommend(
         for count in sorted({min(here, max(1, one.vcpus // THREADS_A_CORE)) for one in usable}):
             talk.say(f"measuring with {count} core{'s' if count > 1 else ''}")
             speed = measure(folder, threads=count, seconds=seconds)
-            services[count] = Service(speed.p50_ms, speed.p99_ms)
+            services[count] = Service(speed.p50_ms, speed.p99_ms, speed.texts_per_s)
     choices = chosen(usable, services, rate=rate, p99_ms=p99_ms - overhead_ms, utilization=utilization)
     if not choices:
         best = min(service.p99_ms for service in services.values())
@@ -125,15 +132,20 @@ def expected(service: Service, rate: float) -> tuple[float, float]:
     The service's own 99th percentile and that of the wait are added: more than the truth, for both are seldom bad at
     once.
     """
-    busy = rate * service.p50_ms / 1000
-    if busy >= 1:
-        return busy, math.inf
-    return busy, service.p99_ms + wait_ms(service.p50_ms, rate, 0.99)
+    alone = service.p50_ms + HTTP_MS
+    shared = min(alone, 1000 / service.texts_per_s + HTTP_MS)
+    late = min(wait_ms(alone, rate, 0.99), wait_ms(shared, rate, 0.99) + 1000 * BATCH_SECONDS)
+    return rate * shared / 1000, service.p99_ms + HTTP_MS + late
 
 
 def wait_ms(service_ms: float, rate: float, quantile: float) -> float:
-    """Return a bound of a quantile of the wait in the queue M/D/1, in ms. `rate` is a second and below 1/service."""
+    """Return a bound of a quantile of the wait in the queue M/D/1, in ms; infinity if more comes than it can do.
+
+    `rate` is a second.
+    """
     busy = rate * service_ms / 1000
+    if busy >= 1:
+        return math.inf
     if busy <= 1 - quantile:  # so many find nobody before them
         return 0.0
     # exp(x) - 1 = x / busy, for x = decay times service; found by halving.
@@ -169,6 +181,7 @@ def _assumptions(here: int, utilization: float, overhead_ms: float) -> list[str]
         "requests of one text come at random, and are shared evenly (queues M/D/1; the wait is a bound, not a mean)",
         f"a type with more cores than {here} answers like several machines of {here}",
         f"an instance is busy {utilization:.0%} of the time at most",
+        f"the server adds {HTTP_MS:g} ms to each call of the model, and forms batches of {1000 * BATCH_SECONDS:g} ms",
         f"{overhead_ms:g} ms go to the network and SageMaker's routing: measure yours, and give --overhead-ms",
         "GPUs, ARM processors and accelerators are left out: nothing of theirs was measured here",
         "prices are those of the table, not today's",
