@@ -24,7 +24,9 @@ QUIET = {"SAGEMAKER_VALIDATE_ROLE": "false", "SAGEMAKER_TELEMETRY_OPT_OUT": "tru
 LEARNING = {"max_passes": 3, "precision": "fp32", "freeze_embeddings": False, "drop": ["bad-row", "empty-text"]}
 
 
-def job_of_the_sdk(cloud: Cloud, folder: Path, base: Path, learning: dict[str, Any]) -> dict[str, Any]:
+def job_of_the_sdk(
+    cloud: Cloud, folder: Path, base: Path, learning: dict[str, Any], instances: int = 1, driver: str = "basic"
+) -> dict[str, Any]:
     """Let the SDK upload everything and start a job; return what it asked SageMaker for."""
     cloud.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     data = folder / "data"
@@ -32,7 +34,7 @@ def job_of_the_sdk(cloud: Cloud, folder: Path, base: Path, learning: dict[str, A
     write_csv(data / "messages.csv", list(make_rows(203)))
     write_source_folder(folder / "source")
     role = f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
-    words = [BUCKET, role, folder / "source", data, base, json.dumps(learning)]
+    words = [BUCKET, role, folder / "source", data, base, json.dumps(learning), instances, driver]
     done = subprocess.run(
         [python_of("sagemaker-sdk"), PROGRAM, *map(str, words)],
         env={**cloud.environment(), **QUIET, "HOME": str(folder)},
@@ -74,3 +76,32 @@ def test_the_drivers_of_version_3_run_our_program(
         assert instance.failure == ""
         assert bertie.load(instance.ml / "model").labels == ("delivery", "praise")
         assert "[metric] test:accuracy=" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["basic", "torchrun"])
+def test_two_hosts_under_the_drivers_of_version_3_train_one_model(
+    driver: str, cloud: Cloud, tiny_base: Path, tmp_path: Path
+) -> None:
+    """The one starts our program on each host, which then becomes torchrun; the other is torchrun already."""
+    request = job_of_the_sdk(cloud, tmp_path, tiny_base, LEARNING, 2, driver)
+    python = python_with(tmp_path / "python")
+    logs = [tmp_path / "1.log", tmp_path / "2.log"]
+    with hosts(2) as machines:
+        instances = [Instance.prepare(tmp_path, machines, index, request["HyperParameters"]) for index in (0, 1)]
+        started = []
+        for instance, log in zip(instances, logs, strict=True):
+            shutil.rmtree(instance.ml / "code")
+            command = instance.bring(cloud.client("s3"), request)
+            started.append(instance.start(command, log, python, request.get("Environment")))
+        for process in started:
+            assert process.wait(timeout=150) == 0, [log.read_text()[-4000:] for log in logs]
+    said = logs[0].read_text()
+    assert ("Executing command: torchrun --nnodes=2" in said) is (driver == "torchrun")
+    first, second = instances
+    assert bertie.load(first.ml / "model").labels == ("delivery", "praise")
+    assert json.loads((first.ml / "output" / "data" / "training.json").read_text())["passes"] == 3
+    assert "[metric] test:accuracy=" in said
+    assert not list((second.ml / "model").iterdir())
+    assert "[metric]" not in logs[1].read_text()
+    assert [instance.failure for instance in instances] == ["", ""]
