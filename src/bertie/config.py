@@ -199,7 +199,7 @@ class ServeSettings(Settings):
     threads: int = Field(0, ge=0, le=1024, description="Threads of one model call; 0 takes all physical cores.")
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_bodies_mb: int = Field(
-        256, ge=1, description="Memory for bodies that arrive at the same time; what is more is refused with 429."
+        256, ge=1, description="Memory for bodies that arrive, and answers that wait to be read; what is more gets 429."
     )
     max_texts: int = Field(4096, ge=1, description="Most texts in one request.")
     max_characters: int = Field(1_000_000, ge=1, description="Longest text of a request.")

@@ -241,3 +241,25 @@ def test_who_takes_them_slowly_gets_all(server: Running) -> None:
             time.sleep(0.02)
     assert time.monotonic() - begun > SECONDS + 1
     assert received >= 4096 * 16 - 100, "a word may lie across two parts"
+
+
+def test_answers_that_nobody_reads_take_a_bounded_memory(tiny_bundle: Path, tmp_path: Path) -> None:
+    flags = ("--max-bodies-mb", 1, "--queue-seconds", 60, "--header-seconds", 60, "--drain-seconds", 0)
+    with running(tiny_bundle, tmp_path, *flags) as server, contextlib.ExitStack() as clients:
+
+        def until(status: int) -> httpx.Response:
+            while (answer := httpx.post(f"{server.url}/invocations", json="i love it")).status_code != status:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            return answer
+
+        deadline = time.monotonic() + 90
+        until(200)
+        # Each asks for more than the system keeps for a connection; what is left over of each fills a megabyte.
+        for _ in range(12):
+            clients.enter_context(dial_narrow(server, 4096)).sendall(asking_much() * 12)
+        assert "answers of others fill the memory" in until(429).text
+        assert httpx.get(f"{server.url}/ping").status_code == 200
+        clients.close()
+        until(200)
+        assert "Exception" not in server.said(), "clients that leave are no fault of the server"

@@ -21,6 +21,7 @@ import uvicorn
 import bertie
 from bertie.config import ServeSettings
 from bertie.serve.connection import limited
+from bertie.serve.memory import Memory
 from tests.serve.broken import BINARY, BODIES, GOOD, SECRET
 from tests.serve.test_bad_input import judge
 
@@ -350,7 +351,7 @@ def test_a_client_that_stops_in_the_midst_is_hung_up_on(pieces: list[bytes], sta
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    impatient = limited(ServeSettings(header_seconds=0.2))
+    impatient = limited(ServeSettings(header_seconds=0.2), Memory(2**20))
 
     async def main() -> None:
         server = uvicorn.Server(uvicorn.Config(refusing, http=impatient, lifespan="off", log_level="critical"))

@@ -2,7 +2,7 @@
 
 Whenever no request is being answered, the next one's head must be there within a time from its first byte, or from
 the connection's beginning; a body has a limit of its own where it is read (endpoint.py). A client that takes nothing of
-its answer for as long is cut off.
+its answer for as long is cut off, and what it has not taken counts as memory that is full.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, ClientSlow, HeaderTooLarge, Overloaded, RequestError
+from bertie.serve.memory import Memory
 from bertie.serve.wire.exchange import write_error
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -30,6 +31,7 @@ class Connection(HttpToolsProtocol):
 
     header_seconds: float
     max_connections: int
+    memory: Memory
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -40,11 +42,13 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._headers = 0
         """The head as far as the parser has told of it."""
         self._unread = 0
+        """Bytes of an answer that wait for the client to take them."""
         self._refused: BertieError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the one above
         """Begin to wait for a request; one connection too many is refused."""
         super().connection_made(transport)
+        self.transport = _Forgiving(transport)  # type: ignore[assignment]  # it does all that a transport does
         # Writing pauses as soon as the client's side is full, and goes on when it has taken all.
         transport.set_write_buffer_limits(high=1, low=0)
         if len(self.connections) > self.max_connections:
@@ -58,6 +62,7 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._waiting = self._reading = None
+        self._leave_unread(0)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +105,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """See to it that the client takes what is written; no more is until it has."""
         super().pause_writing()
-        self._unread = self.transport.get_write_buffer_size()
+        self._leave_unread(self.transport.get_write_buffer_size())
         self._reading = self.loop.call_later(self.header_seconds, self._expect_less)
 
     def resume_writing(self) -> None:
@@ -108,6 +113,7 @@ class Connection(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
+        self._leave_unread(0)
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -149,8 +155,30 @@ class Connection(HttpToolsProtocol):
         if left >= self._unread:
             self.transport.abort()
         else:
-            self._unread = left
+            self._leave_unread(left)
             self._reading = self.loop.call_later(self.header_seconds, self._expect_less)
+
+    def _leave_unread(self, size: int) -> None:
+        self.memory.unread(size - self._unread)
+        self._unread = size
+
+
+class _Forgiving:
+    """A transport that drops what is written to a client who has left, as asyncio's do.
+
+    uvloop's raise RuntimeError, some turns of the loop before `connection_lost` tells that it has left.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or drop them."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _too_large() -> HeaderTooLarge:
@@ -159,7 +187,11 @@ def _too_large() -> HeaderTooLarge:
     )
 
 
-def limited(settings: ServeSettings) -> type[Connection]:
-    """Return the class of connections with these limits."""
-    limits = {"header_seconds": settings.header_seconds, "max_connections": settings.max_connections}
+def limited(settings: ServeSettings, memory: Memory) -> type[Connection]:
+    """Return the class of connections with these limits, whose unread answers are counted."""
+    limits = {
+        "header_seconds": settings.header_seconds,
+        "max_connections": settings.max_connections,
+        "memory": memory,
+    }
     return type("LimitedConnection", (Connection,), limits)

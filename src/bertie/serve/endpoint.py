@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -12,9 +12,10 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from bertie.config import ServeSettings
-from bertie.errors import ClientLeft, ClientSlow, Overloaded, RequestTooLarge
+from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
 from bertie.serve.holder import Holder
 from bertie.serve.journal import note_answer
+from bertie.serve.memory import Memory
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
@@ -31,26 +32,7 @@ class Endpoint:
 
     def __init__(self, settings: ServeSettings, models: Holder) -> None:
         self.settings, self.models = settings, models
-        self._held = 0
-        """Bytes of the bodies that are in memory now, whole or not."""
-
-    @contextmanager
-    def holding(self) -> Iterator[Callable[[int], None]]:
-        """Give what counts a request's bytes as held, until the block ends; it raises Overloaded where all is full."""
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            held += size
-            self._held += size
-            # One alone always has room: max_body_bytes is its limit.
-            if self._held > self.settings.max_bodies_mb * 2**20 and self._held > held:
-                raise Overloaded("the bodies of other requests fill the memory that is for them.", hint="try again")
-
-        try:
-            yield hold
-        finally:
-            self._held -= held
+        self.memory = Memory(settings.max_bodies_mb * 2**20)
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -59,7 +41,7 @@ class Endpoint:
         Raises RequestTooLarge, Overloaded where too much is held for others, ClientSlow where it does not arrive in
         time, ClientLeft where it never will.
         """
-        with self.holding() as hold:
+        with self.memory.holding() as hold:
             try:
                 async with asyncio.timeout(self.settings.timeout_seconds):
                     body = await read_body(request, self.settings.max_body_bytes, hold)

@@ -143,7 +143,7 @@ class _Calls:
         self._models.check()
         self._find(request.model_name, request.model_version)
         names = oip_grpc.asked(request)
-        with self._endpoint.holding() as hold:
+        with self._endpoint.memory.holding() as hold:
             return await self._infer(request, context, names, hold)
 
     async def _infer(self, request: Any, context: Any, names: list[str], hold: Callable[[int], None]) -> Any:

@@ -14,6 +14,7 @@ from bertie.serve import traces
 from bertie.serve.connection import limited
 from bertie.serve.journal import Journal
 from bertie.serve.keys import Gate, Keys
+from bertie.serve.memory import Memory
 from bertie.serve.tls import Certificate
 
 REQUEST_HEADERS = ["accept", "authorization", "content-type", "traceparent", "x-api-key", "x-request-id"]
@@ -60,9 +61,9 @@ def enclose(app: FastAPI, settings: ServeSettings) -> None:
     app.add_middleware(Journal)
 
 
-def uvicorn_options(settings: ServeSettings, certified: Certificate | None) -> dict[str, Any]:
+def uvicorn_options(settings: ServeSettings, memory: Memory, certified: Certificate | None) -> dict[str, Any]:
     """Return what uvicorn needs to be told for all that."""
-    options: dict[str, Any] = {"http": limited(settings), "ws": "none", "access_log": False, "log_config": None}
+    options: dict[str, Any] = {"http": limited(settings, memory), "ws": "none", "access_log": False, "log_config": None}
     if certified is not None:
 
         async def refresh() -> None:
