@@ -1,7 +1,8 @@
 """A real container engine for tests: podman with a store of its own, and an image of Python to build upon.
 
 No registry of images is asked: `python -m tests.engine` makes the image's file system from Debian packages and fetches
-the wheels that a serving image needs; CI does that before its tests. They lie beside the environments.
+the wheels that images which serve, and which train, need; CI does that before its tests. They lie beside the
+environments.
 
 Needs root, and the Debian packages podman, runc and debootstrap.
 """
@@ -28,7 +29,8 @@ from tests.environments import MUST_RUN, home
 SUITE, PYTHON = "bookworm", "3.11"
 BASE = f"localhost/debian/python:{PYTHON}"
 PACKAGES = "python-is-python3,python3-pip,ca-certificates"
-EXTRAS = ("serve", "openvino")
+EXTRAS = {"wheels": ("serve", "openvino"), "training-wheels": ("serve", "openvino", "train")}
+"""By folder: what its wheels are for."""
 
 MEMORY, ROOM = Path("/dev/shm"), 8 * 2**30  # noqa: S108 - ten thousands of files are written, and soon removed
 """Where images are kept while tests run, if there is so much room."""
@@ -49,7 +51,7 @@ STORAGE = '[storage]\ndriver = "{driver}"\ngraphroot = "{folder}/store"\nrunroot
 
 def parts() -> Path:
     """Return the folder of the base image and the wheels; other versions lie elsewhere."""
-    wanted = json.dumps([SUITE, PACKAGES, pinned(EXTRAS, PYTHON)])
+    wanted = json.dumps([SUITE, PACKAGES, {name: pinned(extras, PYTHON) for name, extras in EXTRAS.items()}])
     return home() / f"image-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
 
 
@@ -60,16 +62,17 @@ def make() -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     sys.stderr.write("making a base image\n")
-    root, wheels = folder / "root", folder / "wheels"
-    wheels.mkdir(parents=True)
+    root = folder / "root"
+    folder.mkdir(parents=True)
     _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root)
     for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(root / left)
     _run("tar", "-C", root, "--exclude=./dev/*", "-cf", folder / "root.tar", ".")
     shutil.rmtree(root)
-    versions = [f"{name}=={version}" for name, version in pinned(EXTRAS, PYTHON).items()]
-    options = ["--quiet", "--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--dest", wheels]
-    _run(sys.executable, "-m", "pip", "download", *options, *versions)
+    for name, extras in EXTRAS.items():
+        versions = [f"{package}=={version}" for package, version in pinned(extras, PYTHON).items()]
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--dest", folder / name]
+        _run(sys.executable, "-m", "pip", "download", *options, *versions)
     (folder / ".ready").touch()
     return folder
 
@@ -80,6 +83,7 @@ class Engine:
 
     folder: Path
     wheels: Path
+    training_wheels: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -132,7 +136,7 @@ def _started(folder: Path) -> Engine:
     if os.geteuid() != 0 or shutil.which("podman") is None or shutil.which("runc") is None:
         _cannot("containers need root, podman and runc")
     (folder / "containers.conf").write_text(CONTAINERS.format(folder=folder), encoding="utf-8")
-    one = Engine(folder, found / "wheels")
+    one = Engine(folder, *(found / name for name in EXTRAS))
     for driver in ("overlay", "vfs"):  # within a container there may be no overlay
         (folder / "storage.conf").write_text(STORAGE.format(driver=driver, folder=folder), encoding="utf-8")
         done = one.podman("import", "--quiet", found / "root.tar", BASE, check=False)

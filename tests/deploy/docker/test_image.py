@@ -15,7 +15,7 @@ import pytest
 
 import bertie as package
 from bertie.serve.limits import GRACE_SECONDS
-from tests.conftest import last_json
+from tests.conftest import last_json, make_rows, write_csv
 from tests.engine import BASE, PYTHON, Engine, engine
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "v2" / "bundle"
@@ -41,7 +41,9 @@ def image(facts: dict[str, Any]) -> str:
     return str(facts["tag"])
 
 
-def deploy(podman: Engine, folder: Path, *words: str, tag: str = "localhost/tone:1") -> dict[str, Any]:
+def deploy(
+    podman: Engine, folder: Path, *words: str, tag: str = "localhost/tone:1", wheels: Path | None = None
+) -> dict[str, Any]:
     """Let the command write and build, with the wheels that are here, in the place of any index."""
     command: list[Any] = [
         sys.executable,
@@ -56,7 +58,7 @@ def deploy(podman: Engine, folder: Path, *words: str, tag: str = "localhost/tone
         BASE,
     ]
     done = subprocess.run(
-        [*command, "--engine", "podman", "--wheels", podman.wheels, "--tag", tag, *words, "--json"],
+        [*command, "--engine", "podman", "--wheels", wheels or podman.wheels, "--tag", tag, *words, "--json"],
         env=podman.environment,
         capture_output=True,
         text=True,
@@ -189,6 +191,33 @@ print(json.loads(post('/models/abc/invoke', 'i love it'))['label'])
 """
     done = podman.inside(container, "python", "-c", program)
     assert done.stdout == "praise\n", done.stderr
+
+
+def test_one_that_is_made_for_it_trains_and_serves_what_it_learned(
+    podman: Engine, tiny_base: Path, tmp_path: Path
+) -> None:
+    wanted = ("--with-training", "--no-bake")
+    facts = deploy(podman, tmp_path / "image", *wanted, tag="localhost/trains:1", wheels=podman.training_wheels)
+    ml = tmp_path / "ml"
+    for part in ("input/data/train", "input/config", "model", "output", "checkpoints"):
+        (ml / part).mkdir(parents=True)
+    write_csv(ml / "input" / "data" / "train" / "messages.csv", list(make_rows(203)))
+    shutil.copytree(tiny_base, ml / "input" / "data" / "base")
+    config = ml / "input" / "config" / "hyperparameters.json"
+    config.write_text(json.dumps({"max_passes": "3", "precision": "fp32", "freeze_embeddings": "false"}))
+    # As SageMaker starts it: /opt/ml alone can be written to, and no network is needed.
+    strict = ("--rm", "--no-healthcheck", "--network=none", "--read-only", "--tmpfs=/tmp", f"--volume={ml}:/opt/ml")
+    done = podman.podman("run", *strict, facts["tag"], "train", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[metric] test:accuracy=" in done.stdout + done.stderr
+    assert not (ml / "output" / "failure").exists()
+    container = serving(podman, facts["tag"], "serve", options=(f"--volume={ml}/model:/opt/ml/model:ro",))
+    learned = [(one.label, pytest.approx(one.score, abs=1e-5)) for one in package.load(ml / "model").predict(TEXTS)]
+    assert [(one["label"], one["score"]) for one in ask(podman, container, TEXTS)] == learned
+    config.write_text(json.dumps({"max_pases": "3"}))
+    done = podman.podman("run", *strict, facts["tag"], "train", check=False)
+    assert done.returncode == 2
+    assert "did you mean 'max_passes'?" in (ml / "output" / "failure").read_text()
 
 
 def test_an_image_with_pytorch_in_it_is_not_made(podman: Engine, facts: dict[str, Any], tmp_path: Path) -> None:
