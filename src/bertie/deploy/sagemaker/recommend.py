@@ -6,9 +6,9 @@ is several such queues. The wait's 99th percentile is bounded by P(W > t) <= exp
 rate (exp(decay s) - 1) = decay for the service time s: Kingman's bound for the queue M/D/1 (J. F. C. Kingman,
 "Inequalities in the theory of queues", J. R. Stat. Soc. B 32, 1970).
 
-The server forms batches, and two bounds of a request's latency follow. One at a time, the service time is the latency
-of one text. In batches it is the share of one text in the throughput, and a request waits for its own batch too. Each
-bound is above the truth where the other one is better, so the lower one is taken.
+The server forms batches, so there are two estimates. One text at a time, the service time is the latency of one text:
+too much for a busy server. In batches it is the share of one text in the throughput, and a request waits for the rest
+of its own batch too: too much for an idle one. The lower one is taken; test_recommend.py compares it with a load test.
 """
 
 from __future__ import annotations
