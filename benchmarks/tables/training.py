@@ -65,13 +65,13 @@ def train_time(record: dict[str, Any]) -> str:
         ]
         for name, of in found.items()
     ]
-    rates = record["gflops"]
+    rates, seeds = record["gflops"], found["bertie"]["seeds"]
     floor = 6.1e3 / rates["fp32"]
     return f"""
 ## Training on a processor without bf16
 
 `python -m benchmarks.train --passes 1 --out benchmarks/results/train_time.json --data cola_public_1.1.zip`. As above,
-but one pass, for its time alone ({found["bertie"]["seeds"]} runs each). A product of 2048³ runs at
+but one pass, for its time alone ({seeds} run{"s" if seeds > 1 else ""} each). A product of 2048³ runs at
 {rates["fp32"]:.0f} GFLOP/s in fp32 and {rates["bf16"]:.1f} in bf16 here, so that everybody computes in fp32:
 `bertie train` finds that out by itself, and the `Trainer` was told.
 
@@ -107,8 +107,9 @@ def defaults(record: dict[str, Any]) -> str:
 trial has seen: CoLA's two development files (their mean), and the test messages of the sample set; "many-class" is the
 sample set with each label cut into four by k-means. The trials began with
 the first row of each set. What came of them: 64 texts an update from 5,000 rows on and 16 below, as many passes as make
-600 updates (3 to 20), a learning rate of 1e-4 that falls linearly after a warm-up. Differences of three points are
-within what seeds make.
+600 updates (3 to 20), a learning rate of 1e-4 that falls linearly after a warm-up, and no early stopping: trials whose
+settings do not name `patience` stopped after three passes without a better metric, the default of then. Differences of
+three points are within what seeds make.
 
 {table(["set", "settings", "seeds", "passes", "MCC", "macro-F1", "macro-F1, least to most"], cells)}
 

@@ -66,7 +66,12 @@ class TrainSettings(Settings):
     max_passes: int = Field(
         0, ge=0, description="Most passes over the training rows; 0 chooses by the number of rows (3 to 20)."
     )
-    patience: int = Field(3, ge=1, description="Passes without a better validation metric after which training stops.")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Passes without a better validation metric after which training stops early; 0: never, because the "
+        "last passes, in which the learning rate falls to nothing, are often the best.",
+    )
     metric: Literal["macro_f1", "mcc", "accuracy"] = Field(
         "macro_f1", description="Validation metric that chooses the best checkpoint."
     )

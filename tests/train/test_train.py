@@ -97,6 +97,7 @@ def test_it_stops_early_and_keeps_the_best_pass(tiny_base: Path, tmp_path: Path)
     fit = fitted(tiny_base, tmp_path / "run", max_passes=20, patience=1)
     assert fit.passes < 20
     assert fit.best["macro_f1"] == max(scores["macro_f1"] for scores in fit.curve)
+    assert fitted(tiny_base, tmp_path / "whole", max_passes=20).passes == 20, "only where it is asked for"
 
 
 def test_a_training_that_had_waited_enough_does_not_go_on(

@@ -144,7 +144,8 @@ class _Trainer:
         here.seconds += time.monotonic() - self.started
 
     def _waited_enough(self) -> bool:
-        return len(self.standing.curve) - self.standing.gained >= self.job.settings.patience
+        patience = self.job.settings.patience
+        return bool(patience) and len(self.standing.curve) - self.standing.gained >= patience
 
     def _steps(self, total: int) -> Iterator[Step]:
         settings = self.job.settings
