@@ -95,7 +95,8 @@ def defaults(record: dict[str, Any]) -> str:
         row["MCC"].append(sum(value["mcc"] for value in measured) / len(measured))
         row["F1"].append(sum(value["macro_f1"] for value in measured) / len(measured))
     cells = []
-    for (name, wanted), row in rows.items():
+    order = list(dict.fromkeys(name for name, _ in rows))
+    for (name, wanted), row in sorted(rows.items(), key=lambda item: order.index(item[0][0])):
         passes = f"{sum(row['passes']) / len(row['passes']):.0f}"
         spread = f"{min(row['F1']):.3f} to {max(row['F1']):.3f}"
         means = [f"{sum(row[key]) / len(row[key]):.3f}" for key in ("MCC", "F1")]

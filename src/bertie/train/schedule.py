@@ -7,7 +7,7 @@ import math
 FEWEST_UPDATES = 600
 """Small sets are passed over more often: fine-tuning needs some hundred updates to settle (Mosbach et al. 2021).
 
-With 600, CoLA is passed over five times and the sample set twelve, where both did best (docs/benchmarks.md).
+With 600, CoLA is passed over five times, which is better than three, and the sample set twelve (docs/benchmarks.md).
 """
 
 MOST_PASSES = 20
