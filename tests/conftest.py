@@ -174,7 +174,7 @@ def train_tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
         usual: dict[str, object] = {
             "base": str(tiny_base),
             "max_passes": 8,
-            "patience": 3,
+            "patience": 3,  # it has learned all by then, and many tests wait for it
             "batch_size": 8,
             "learning_rate": 2e-3,
             "precision": "fp32",

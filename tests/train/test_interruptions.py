@@ -176,7 +176,7 @@ def test_sigterm_saves_all_and_leaves_with_its_own_exit_code(
         (signal.SIGKILL, "training was killed, most often because memory ran out; starting again"),
         (
             signal.SIGABRT,
-            "training crashed in native code (SIGABRT), as it also does where memory cannot be had; starti",
+            "training crashed in native code (SIGABRT), as it also does where memory cannot be had; starting again",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the one above
         """Begin to wait for a request; one connection too many is refused."""
         super().connection_made(transport)
-        self.transport = _Forgiving(transport)  # type: ignore[assignment]  # it does all that a transport does
+        self.transport = cast("asyncio.Transport", _Forgiving(transport))  # it passes on all but `write`
         # Writing pauses as soon as the client's side is full, and goes on when it has taken all.
         transport.set_write_buffer_limits(high=1, low=0)
         if len(self.connections) > self.max_connections:
