@@ -28,7 +28,7 @@ from benchmarks.train import COLUMNS, DEVS, SETTINGS
 from bertie.config import DataSettings, DistillSettings, TrainSettings
 from bertie.data.examples import Examples, read
 from bertie.evaluate.headline import headline
-from bertie.pipeline.train_run import Run
+from bertie.pipeline.run_folder import Run
 from bertie.samples import path
 from bertie.scores import chosen, probabilities
 from bertie.talk import Talk

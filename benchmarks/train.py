@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import alone, describe, matrix_rates
+from benchmarks.tables import training as tables
 from bertie.config import DataSettings
 from bertie.data.examples import Examples, read
 from bertie.evaluate.headline import intervals
@@ -245,6 +246,7 @@ def main() -> None:
             record |= {"runs": runs, "summary": {name: summary(found) for name, found in runs.items() if found}}
             given.out.parent.mkdir(exist_ok=True)
             given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print((tables.train if given.passes is None else tables.train_time)(record), file=sys.stderr)
     print(json.dumps(record))
 
 

@@ -57,6 +57,15 @@ class SplitSettings(Settings):
     seed: int = Field(0, ge=0, description="Seed of everything random: split, batches, new weights, dropout.")
 
 
+FREE = frozenset(
+    {
+        *("batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "keep_at_end"),
+        *("restarts", "token_cache"),
+    }
+)
+"""Settings of training that may be others when it goes on: they do not decide what is learned."""
+
+
 class TrainSettings(Settings):
     """How to fine-tune."""
 

@@ -7,7 +7,8 @@ import pytest
 
 from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.errors import BundleNotFound, DataError, OutputError, UsageError
-from bertie.pipeline.train_run import Request, Run, finish, train_run
+from bertie.pipeline.run_folder import Request, Run
+from bertie.pipeline.train_run import finish, train_run
 from bertie.talk import Talk
 from tests.conftest import make_rows, write_csv
 
@@ -63,6 +64,41 @@ def test_an_older_run_is_replaced_when_asked(tmp_path: Path, tiny_base: Path) ->
         run(Request(data, out), str(tiny_base))
     run(Request(data, out, overwrite=True), str(tiny_base))
     assert not (out / "note").exists()
+
+
+def test_checkpoints_of_another_training_are_neither_taken_nor_a_trap(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", list(make_rows(40)))
+    place = tmp_path / "kept"
+
+    def train(name: str, rate: float, *, overwrite: bool = False, again: bool = False) -> set[str]:
+        settings = TrainSettings(
+            base=str(tiny_base),
+            max_passes=1,
+            precision="fp32",
+            learning_rate=rate,
+            checkpoints=str(place),
+            checkpoint_updates=1,
+            keep=1,
+            keep_at_end=True,
+        )
+        request = Request(data, tmp_path / name, overwrite=overwrite, again=again)
+        train_run(request, DataSettings(), SplitSettings(), settings, QUIET)
+        return {entry.name for entry in place.iterdir()}
+
+    assert train("one", 1e-3) == {"step-00000002"}
+    (place / "step-00000002").rename(place / "step-00009999")  # as of a much longer training
+    for name, rate, words in (("two", 2e-3, "another training"), ("copy", 1e-3, "this training, begun before")):
+        with pytest.raises(UsageError, match=f"holds checkpoints of {words}") as raised:
+            train(name, rate)
+        assert "--overwrite" in raised.value.hint
+        assert not (tmp_path / name).exists()
+    with pytest.raises(UsageError, match="another training"):
+        train("two", 2e-3, again=True)
+    assert train("two", 2e-3, overwrite=True) == {"step-00000002"}
+    # Where the run is lost, as with a machine, its checkpoints are gone on from.
+    assert train("moved", 2e-3, again=True) == {"step-00000002"}
+    log = [json.loads(line) for line in (tmp_path / "moved" / "log.jsonl").read_text().splitlines()]
+    assert not any("loss" in line for line in log)
 
 
 def test_the_same_files_and_seed_give_the_same_splits(tiny_run: Path, tiny_data: Path, train_tiny: object) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from typing import cast
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_the_gpu_kernel_is_told_where_each_text_lies(lengths: list[int], whole: 
     queries, keys_values, layout = case(lengths, whole)
     found = attend(queries, keys_values, HEADS, layout, varlen)
     assert torch.allclose(found, by_definition(queries, keys_values, lengths, whole), atol=1e-5)
+
+
+def test_the_stand_in_takes_what_the_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn.attention.varlen import varlen_attn
+
+    queries, keys_values, layout = case([3, 2], whole=True)
+    given: list[inspect.BoundArguments] = []
+
+    def bound(*arguments: Tensor, **more: Tensor) -> Tensor:
+        given.append(inspect.signature(varlen_attn).bind(*arguments, **more))
+        return varlen(*arguments, **more)  # type: ignore[arg-type]
+
+    attend(queries, keys_values, HEADS, layout, bound)
+    names = ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert list(given[0].arguments)[: len(names)] == names
 
 
 def test_texts_do_not_see_each_other() -> None:

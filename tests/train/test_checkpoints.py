@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -8,6 +9,7 @@ from uuid import uuid4
 import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from bertie.errors import OutputError, UsageError
 from bertie.train.checkpoints import FACTS, TENSORS, Checkpoint, Checkpoints
@@ -77,6 +79,55 @@ def test_one_that_is_not_whole_is_passed_over(place: str, damage: str) -> None:
     found = checkpoints.latest()
     assert found is not None
     assert found.update == 1
+
+
+def test_a_second_one_after_the_same_update_leaves_the_first_until_it_is_whole(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints.at(place, keep=1)
+    checkpoints.save(checkpoint(7))
+    with monkeypatch.context() as patch:
+        # Cut off in the midst: the first file is there, the other is not.
+        patch.setattr(MemoryFileSystem, "put_file", cut_off)
+        patch.setattr("bertie.disk.write_text", cut_off)
+        with pytest.raises(OutputError):
+            checkpoints.save(checkpoint(7, size=50))
+    found = checkpoints.latest()
+    assert found is not None
+    assert len(found.tensors["weights"]) == 100
+    for _ in range(2):
+        checkpoints.save(checkpoint(7, size=50))
+        checkpoints.prune()
+        found = checkpoints.latest()
+        assert found is not None
+        assert len(found.tensors["weights"]) == 50
+        assert {name.split("/")[0] for name in files(place)} == {"step-00000007b"}
+    checkpoints.save(checkpoint(8))
+    checkpoints.prune()
+    assert {name.split("/")[0] for name in files(place)} == {"step-00000008"}
+
+
+def cut_off(*_: object, **__: object) -> None:
+    raise OutputError("cut off.")
+
+
+def test_whose_they_are(place: str) -> None:
+    checkpoints = Checkpoints.at(place, keep=2)
+    assert checkpoints.owner() is None
+    one = checkpoint(1)
+    checkpoints.save(Checkpoint(1, one.tensors, one.facts | {"job": "mine"}))
+    assert checkpoints.owner() == "mine"
+    system, root = fsspec.core.url_to_fs(place)
+    system.pipe_file(f"{root}/step-00000001/{FACTS}", b"of a newer version")
+    assert checkpoints.owner() == ""
+
+
+def test_no_room_for_a_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checkpoints = Checkpoints.at(f"memory://{uuid4().hex}", keep=1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match="a temporary folder cannot be made") as raised:
+        checkpoints.save(checkpoint(1))
+    assert "TMPDIR" in raised.value.hint
 
 
 def test_a_full_disk_costs_the_new_checkpoint_and_no_other(small_disk: Path) -> None:

@@ -234,8 +234,9 @@ def test_after_the_last_restart_it_gives_up_and_what_is_saved_stays(
     run = tmp_path / "run"
     code, errors = worker_killed(command, run, restarts=0, by=by)
     assert code == 128 + by
-    assert "giving up" in errors
-    assert bertie("train", "--resume", run).returncode == 0
+    assert "giving up; --resume RUN goes on from the last checkpoint, and --batch-tokens" in errors
+    assert bertie("train", "--resume", run, "--batch-tokens", 128).returncode == 0
+    assert json.loads((run / "training.json").read_text())["batch_tokens"] == 128
 
 
 @pytest.mark.slow
@@ -293,9 +294,10 @@ def test_a_run_of_other_rows_is_neither_continued_nor_mixed(
 
 
 def test_resume_takes_nothing_else(bertie: Bertie, tiny_run: Path) -> None:
-    done = bertie("train", "--resume", tiny_run, "--batch-size", 7, "--seed", 3)
+    done = bertie("train", "--resume", tiny_run, "--batch-size", 7, "--seed", 3, "--keep", 9)
     assert done.returncode == 2
-    assert "--batch-size, --seed cannot be given beside it" in done.stderr
+    assert "; --batch-size, --seed cannot be given beside it" in done.stderr
+    assert "--batch-tokens" in done.stderr  # what may be
 
 
 def test_resume_needs_a_run(bertie: Bertie, tmp_path: Path) -> None:

@@ -87,6 +87,24 @@ def test_a_checkpoint_of_another_training_is_refused(tiny_base: Path, tmp_path: 
     assert found.update == 3
 
 
+class Following(Cluster):
+    """The second of two processes, and what it told the first."""
+
+    told: ClassVar[list[int]] = []
+
+    def newest(self, step: int) -> tuple[int, int]:
+        self.told.append(step)
+        return 0, 0
+
+
+def test_what_another_training_left_on_a_following_host_is_passed_over(tiny_base: Path, tmp_path: Path) -> None:
+    keep(job(tiny_base, tmp_path))
+    for fingerprint in ("other", "one"):
+        mine = job(tiny_base, tmp_path, fingerprint=fingerprint)
+        assert Keeper(mine, Talk(quiet=True), Following(1, 2, 1), CPU).find() is None
+    assert Following.told == [0, 3]
+
+
 def test_it_is_due_by_number_and_by_clock(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("bertie.train.keeper.time.monotonic", lambda: now[0])

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import make_rows, write_csv
+from tests.hosts import wait_until
 
 FLAGS = ("--max-passes", "8", "--patience", "8", "--precision", "fp32", "--no-freeze-embeddings")
 
@@ -37,8 +38,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # 163 training rows, batches of 32: the last of a pass has three texts, fewer than there are processes below.
-    return write_csv(tmp_path_factory.mktemp("data") / "data.csv", list(make_rows(203)))
+    # 161 training rows, batches of 16: the last of a pass has one text, fewer than there are processes below.
+    return write_csv(tmp_path_factory.mktemp("data") / "data.csv", list(make_rows(201)))
 
 
 @pytest.mark.slow
@@ -49,6 +50,7 @@ def test_three_processes_learn_what_one_learns(data: Path, tiny_base: Path, tmp_
     # One process speaks, and what it says is of all validation and test rows.
     answer = json.loads(result.stdout)
     facts = json.loads((tmp_path / "three" / "data.json").read_text())
+    assert facts["rows"]["train"] % 16 == 1
     assert answer["metrics"]["n"] == facts["rows"]["test"]
     one, three = (weights(tmp_path / name) for name in ("one", "three"))
     assert max(float((one[name] - three[name]).abs().max()) for name in one) < 1e-4  # the guide states this tolerance
@@ -97,6 +99,29 @@ def test_a_killed_process_ends_the_others_and_all_go_on_from_the_checkpoint(
         assert found["batch_tokens"] < quiet["batch_tokens"]
         return
     assert found["batch_tokens"] == quiet["batch_tokens"]
+    before, after = weights(tmp_path / "quiet"), weights(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_asked_to_end_all_write_what_they_have_and_go_on_from_there(
+    data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    flags = (data, "--base", tiny_base, "--max-passes", 60, *FLAGS[4:], "--checkpoint-minutes", 0)
+    done(torchrun(*flags, "--out", tmp_path / "quiet"))
+    run = tmp_path / "run"
+    process = subprocess.Popen(torchrun(*flags, "--out", run), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until("update", [run / "log.jsonl"], 120)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 1, errors
+    assert "asked to end (SIGTERM) after" in errors
+    assert len(list((run / "checkpoints").iterdir())) == 1
+    again = done(torchrun(*flags, "--out", run))
+    assert "going on after update" in again.stderr
     before, after = weights(tmp_path / "quiet"), weights(run)
     assert all(torch.equal(before[name], after[name]) for name in before)
 

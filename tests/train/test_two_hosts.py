@@ -113,7 +113,7 @@ def test_the_guides_command_for_many_machines(tiny_base: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", ["sagemaker", "train_job"])
+@pytest.mark.parametrize("platform", ["sagemaker", "train_job", "pytorch_job"])
 def test_a_platform_needs_no_command_but_bertie_train(platform: str, tiny_base: Path, tmp_path: Path) -> None:
     from tests.train import test_hosts
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bertie.cli.options import Json, Quiet, line, put, table, talk, with_settings
-from bertie.config import DataSettings, SplitSettings, TrainSettings
+from bertie.config import FREE, DataSettings, SplitSettings, TrainSettings
 from bertie.errors import UsageError
 from bertie.pipeline.launch import become_torchrun, launch_here
 from bertie.pipeline.supervise import in_worker
+
+MAY_CHANGE = FREE - {"checkpoints"}
+"""Settings that may be given beside --resume; from another place of the checkpoints it would begin anew."""
 
 
 @with_settings
@@ -48,9 +52,9 @@ def train(
     Checks the data, trains, compares with simple baselines, writes bundle and report into a run.
     """
     if resume is not None:
-        _refuse_others(context, data, out)
+        changed = _changed(context, settings, data, out)
         if (resume / "config.toml").is_file():
-            settings = TrainSettings.load(environment={}, file=resume / "config.toml")
+            settings = TrainSettings.load(changed, environment={}, file=resume / "config.toml")
     else:
         _needed(data, out)  # before other processes are started
     launch = launch_here(os.environ)
@@ -59,10 +63,11 @@ def train(
     torchrun = "WORLD_SIZE" in os.environ  # which starts a killed process again by itself
     kills = in_worker(settings.restarts)
 
-    from bertie.pipeline.train_run import Request, resume_run, train_run  # noqa: PLC0415 - keeps --help fast
+    from bertie.pipeline.run_folder import Request  # noqa: PLC0415 - keeps --help fast
+    from bertie.pipeline.train_run import resume_run, train_run  # noqa: PLC0415
 
     if resume is not None:
-        result = resume_run(resume, talk(quiet=quiet), kills)
+        result = resume_run(resume, talk(quiet=quiet), kills, changed)
     else:
         again = auto_resume or kills > 0 or torchrun
         request = Request(*_needed(data, out), valid, test, overwrite, again, kills)
@@ -87,17 +92,29 @@ def _needed(data: Path | None, out: Path | None) -> tuple[Path, Path]:
     return data, out
 
 
-def _refuse_others(context: typer.Context, data: Path | None, out: Path | None) -> None:
-    """Raise UsageError if something was given that the resumed run has already."""
-    settings = {*DataSettings.model_fields, *SplitSettings.model_fields, *TrainSettings.model_fields}
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in sorted({*settings, "valid", "test", "overwrite", "auto_resume", "config"} & {*context.params})
+def _changed(context: typer.Context, settings: TrainSettings, data: Path | None, out: Path | None) -> dict[str, object]:
+    """Return the settings that were given beside --resume, to be others from now on.
+
+    Raises UsageError if something was given that the resumed run has already.
+    """
+    known = {*DataSettings.model_fields, *SplitSettings.model_fields, *TrainSettings.model_fields}
+    given = {
+        name
+        for name in {*known, "valid", "test", "overwrite", "auto_resume", "config"} & {*context.params}
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
-    if data is not None or out is not None or given:
-        what = ", ".join(filter(None, ["DATA" if data else "", "--out" if out else "", *given]))
-        raise UsageError(f"--resume takes all from the run; {what} cannot be given beside it.")
+    }
+    refused = _flags(given - MAY_CHANGE)
+    if data is not None or out is not None or refused:
+        what = ", ".join(filter(None, ["DATA" if data else "", "--out" if out else "", *refused]))
+        raise UsageError(
+            f"--resume takes all from the run; {what} cannot be given beside it.",
+            hint=f"what may be: {', '.join(_flags(MAY_CHANGE))}",
+        )
+    return {name: getattr(settings, name) for name in given}
+
+
+def _flags(settings: AbstractSet[str]) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in sorted(settings)]
 
 
 def print_metrics(metrics: dict[str, Any], others: dict[str, Any] | None = None) -> None:

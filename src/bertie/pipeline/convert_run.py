@@ -7,7 +7,7 @@ from typing import Any
 
 from bertie.config import TrainSettings
 from bertie.errors import UsageError, nearest, need
-from bertie.pipeline.train_run import Run
+from bertie.pipeline.run_folder import Run
 from bertie.talk import Talk
 from bertie.tokens import TextLimits
 from bertie.version import __version__

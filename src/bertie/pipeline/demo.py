@@ -18,7 +18,8 @@ from bertie.config import DataSettings, SplitSettings, TrainSettings
 from bertie.disk import refuse_filled
 from bertie.errors import BertieError
 from bertie.pipeline.check_data import check_data
-from bertie.pipeline.train_run import Request, train_run
+from bertie.pipeline.run_folder import Request
+from bertie.pipeline.train_run import train_run
 from bertie.talk import Talk
 
 QUESTION = "I was charged twice for the same order, please send one of the payments back."

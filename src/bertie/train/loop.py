@@ -14,6 +14,7 @@ from torch import Tensor
 from bertie.errors import TrainingError
 from bertie.tokens import Tokens
 from bertie.train.batches import Batches
+from bertie.train.device import out_of_memory
 from bertie.train.forward import Forward
 from bertie.train.loss import Objective
 from bertie.train.weights import Weights
@@ -54,14 +55,8 @@ def fit(
             try:
                 total = _gradient(weights, run, tokens, batches, mine, share_of)
                 break
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-                if not batches.halve_budget():
-                    raise TrainingError(
-                        "memory does not hold the longest text of the training rows.",
-                        hint="try --max-tokens 256, or --long windows with a smaller window",
-                    ) from error
+            except (RuntimeError, MemoryError) as error:
+                make_room(batches, error)
         add_up(weights.gradient)
         weights.step(schedule(update))
         yield Step(update + 1, total, schedule(update), batches.tokens_in(mine))
@@ -93,6 +88,15 @@ def _share(loss: Objective, weight: float, logits: Tensor, texts: NDArray[np.int
     return loss(logits, texts) / weight
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU, PyTorch has no error of its own for this.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def make_room(batches: Batches, error: RuntimeError | MemoryError) -> None:
+    """Halve what is computed at once, if memory ran out; raise the error again if it says something else.
+
+    Raises TrainingError where one text alone is too much.
+    """
+    if not out_of_memory(error):
+        raise error
+    if not batches.halve_budget():
+        raise TrainingError(
+            "memory does not hold the longest text.",
+            hint="try --max-tokens 256, or --long windows with a smaller window",
+        ) from error

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from bertie.tokens import Tokens
 from bertie.train.attention import Layout, Varlen, attend
-from bertie.train.device import Machine, to_device
+from bertie.train.device import Machine, has_varlen, to_device
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Packed:
     def __init__(self, shape: Shape, machine: Machine) -> None:
         self._shape, self._device = shape, machine.device
         half = machine.dtype in {torch.float16, torch.bfloat16}
-        self._varlen = _kernel() if machine.device.type == "cuda" and half else None
+        self._varlen = _kernel() if half and has_varlen(machine.device) else None
 
     def logits(self, tokens: Tokens, windows: NDArray[np.int64]) -> Tensor:
         """Return the logits of some windows, [windows, labels]."""

@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-from bertie.errors import Preempted
+from bertie.errors import BertieError, Interrupted, Preempted
 from bertie.talk import Talk
 
 AGAIN = "bertie train --resume RUN goes on, and so does the same command with --auto-resume"
@@ -60,3 +61,15 @@ def stop_on_signals(talk: Talk) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asked_to_end(by: signal.Signals | None, when: str, run: Path) -> BertieError:
+    """Return the error with which a training ends that was asked to, all of it being saved; `by` may be another's."""
+    if by is signal.SIGINT:
+        return Interrupted(
+            f"stopped {when}.",
+            hint=f"bertie train --resume {run} goes on, bertie export {run} makes a bundle of what is there",
+        )
+    return Preempted(
+        f"asked to end (SIGTERM) {when}; all of it is saved.", hint=f"bertie train --resume {run} goes on just there"
+    )

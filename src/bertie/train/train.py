@@ -13,17 +13,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bertie import disk
-from bertie.errors import BertieError, Interrupted, Preempted, TrainingError
+from bertie.errors import TrainingError
 from bertie.talk import Bar, Talk
 from bertie.token_cache import TokenCache, encoded
 from bertie.train import checkpoint, device
 from bertie.train.batches import Batches
+from bertie.train.checkpoints import Checkpoint
 from bertie.train.cluster import Cluster
 from bertie.train.forward import forward_of
 from bertie.train.job import Job
@@ -33,7 +35,7 @@ from bertie.train.loop import Step, fit
 from bertie.train.loss import objective
 from bertie.train.model import build
 from bertie.train.schedule import default_passes, ramp
-from bertie.train.stop import Stop, stop_on_signals
+from bertie.train.stop import Stop, asked_to_end, stop_on_signals
 from bertie.train.validation import Validation
 from bertie.train.weights import Weights
 
@@ -80,7 +82,7 @@ def train(job: Job, talk: Talk, cluster: Cluster | None = None, *, resume: bool 
             trainer.go(stop)
             fitted = trainer.finish()
     if stop.by is not None:
-        raise _asked_to_end(stop.by, f"after the last update; the trained model is in {fitted.checkpoint}", job.run)
+        raise asked_to_end(stop.by, f"after the last update; the trained model is in {fitted.checkpoint}", job.run)
     return fitted
 
 
@@ -123,7 +125,7 @@ class _Trainer:
         with self.talk.progress("training", total) as bar, log_of as log:
             bar.advance(here.update)
             if here.update > len(here.curve) * self.batches.in_pass and here.update % self.batches.in_pass == 0:
-                self._end_pass(log)  # the checkpoint was written before it
+                self._end_pass(log, stop)  # the checkpoint was written before it
             tokens, since = 0, time.perf_counter()
             for step in () if self._waited_enough() else self._steps(total):
                 here.update, tokens = step.update, tokens + step.tokens
@@ -134,7 +136,7 @@ class _Trainer:
                     tokens, since = 0, time.perf_counter()
                 if ended:
                     self._before_validation(stop)
-                    self._end_pass(log)
+                    self._end_pass(log, stop)
                     since = time.perf_counter()
                 self._keep_safe(stop)
                 if ended and self._waited_enough():
@@ -199,9 +201,9 @@ class _Trainer:
         self.forward = forward_of(self.weights.computing, self.machine, self.job.encoder.pad_id)
         self.standing.precision = _name(dtype)
 
-    def _end_pass(self, log: Log) -> None:
+    def _end_pass(self, log: Log, stop: Stop) -> None:
         here, metric = self.standing, self.job.settings.metric
-        scores = self.validate() | {"pass": len(here.curve) + 1, "updates": here.update}
+        scores = self._validate(stop) | {"pass": len(here.curve) + 1, "updates": here.update}
         log.write(scores)
         self.talk.measured(scores)
         here.curve.append(scores)
@@ -215,19 +217,23 @@ class _Trainer:
             here.best = scores
             self.best_weights = self.weights.flat.detach().clone()
 
-    def validate(self) -> dict[str, float]:
-        """Return headline metrics and log loss on all validation rows."""
-        logits = self._valid_logits()
+    def _validate(self, stop: Stop) -> dict[str, float]:
+        """Return headline metrics and log loss on all validation rows; if somebody asks to stop, save and stop."""
+        logits = self._valid_logits(stop)
         if not np.isfinite(logits).all():
             self._fall_back("the scores of validation texts became no numbers")
-            logits = self._valid_logits()
+            logits = self._valid_logits(stop)
         if not np.isfinite(logits).all():
             raise TrainingError("the model's scores are no numbers any more.", hint="try a lower --learning-rate")
         return self.validation.metrics(logits)
 
-    def _valid_logits(self) -> NDArray[np.float32]:
+    def _valid_logits(self, stop: Stop) -> NDArray[np.float32]:
         self.weights.computing.eval()
-        return self.validation.logits(self.forward, self.batches.batch_tokens)
+        logits = self.validation.logits(self.forward, self.batches, lambda: stop.by is not None)
+        if logits is None:
+            self._save(must=True)
+            self._leave(stop)
+        return logits
 
     def _before_validation(self, stop: Stop) -> None:
         """Write a checkpoint if validation may take longer than there is time after SIGTERM."""
@@ -248,12 +254,12 @@ class _Trainer:
         if stopping:
             self._leave(stop)
 
-    def _leave(self, stop: Stop) -> None:
+    def _leave(self, stop: Stop) -> NoReturn:
         updates = f"after {self.standing.update} updates"
         if stop.by is signal.SIGINT:
             self._write_model()
             updates += f"; the best model so far is in {self.job.run / checkpoint.FOLDER}"
-        raise _asked_to_end(stop.by, updates, self.job.run)
+        raise asked_to_end(stop.by, updates, self.job.run)
 
     def _save(self, *, must: bool) -> None:
         here = self.standing
@@ -268,12 +274,22 @@ class _Trainer:
             self.talk.say("there is no checkpoint yet: starting at the beginning")
             return
         self.standing = Standing(**found.facts["standing"])
-        self._compute_in(device.DTYPES[self.standing.precision])
+        self._compute_in(self._format_of(found))
         self.weights.load_state(found.tensors)
         self.best_weights = found.tensors.get("best")
         self.batches.batch_tokens = min(self.batches.batch_tokens, self.standing.batch_tokens)
         self.keeper.restore_random(found)
         self.talk.say(f"going on after update {found.update}")
+
+    def _format_of(self, found: Checkpoint) -> torch.dtype:
+        """Return the number format to go on in: that of before, unless this machine is hopeless at it."""
+        name = str(found.facts["standing"]["precision"])
+        before = device.DTYPES[name]
+        free = self.job.settings.precision == "auto"
+        if self.cluster.agree(free and not device.suits(before, self.machine.device)):
+            self.talk.warn(f"this training began in {name}, which this machine is slow in; going on in fp32")
+            return torch.float32
+        return before
 
     def finish(self) -> Fitted:
         """Write the best weights as the result, and how it went; then the checkpoints have done their duty."""
@@ -304,17 +320,6 @@ class _Trainer:
         if self.cluster.leads:
             place = self.job.run / checkpoint.FOLDER
             checkpoint.save(self.weights.model, self.job.base, self.job.encoder.limits.max_tokens, place)
-
-
-def _asked_to_end(by: signal.Signals | None, when: str, run: Path) -> BertieError:
-    if by is signal.SIGINT:
-        return Interrupted(
-            f"stopped {when}.",
-            hint=f"bertie train --resume {run} goes on, bertie export {run} makes a bundle of what is there",
-        )
-    return Preempted(
-        f"asked to end (SIGTERM) {when}; all of it is saved.", hint=f"bertie train --resume {run} goes on just there"
-    )
 
 
 def _name(dtype: torch.dtype) -> str:

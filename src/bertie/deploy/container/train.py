@@ -75,7 +75,8 @@ def train(words: Sequence[str], place: Place, environment: MutableMapping[str, s
 
 
 def _train_here(place: Place, settings: Asked, found: Channels, *, kills: int) -> None:
-    from bertie.pipeline.train_run import Request, Run, train_run  # noqa: PLC0415 - PyTorch comes after the fork
+    from bertie.pipeline.run_folder import Request, Run  # noqa: PLC0415 - PyTorch comes after the fork
+    from bertie.pipeline.train_run import train_run  # noqa: PLC0415
 
     talk = MetricTalk()
     request = Request(found.data, place.run, found.valid, found.test, overwrite=True, again=True, kills=kills)
