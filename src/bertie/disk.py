@@ -75,10 +75,9 @@ def folder(path: Path, *, replace: bool = False, private: bool = False) -> Itera
     """Give an empty folder to write into; it takes the place of `path` only if the block ends without an error.
 
     A private one, and the files in it, can be read by their owner alone. Raises OutputError if `path` holds something
-    already and `replace` is false, or cannot be written.
+    already and `replace` is false, if it is a file, or cannot be written.
     """
-    if not replace:
-        refuse_filled(path)
+    refuse_filled(path, replace=replace)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -91,8 +90,7 @@ def folder(path: Path, *, replace: bool = False, private: bool = False) -> Itera
             if private:
                 file.chmod(0o700 if file.is_dir() else 0o600)
             _flush(file)
-        if not replace:
-            refuse_filled(path)  # again: somebody else may have written there in the meantime
+        refuse_filled(path, replace=replace)  # again: somebody else may have written there in the meantime
         _swap(stage, path)
     except OSError as error:
         raise unwritten(path, error) from error
@@ -100,9 +98,11 @@ def folder(path: Path, *, replace: bool = False, private: bool = False) -> Itera
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def refuse_filled(path: Path) -> None:
-    """Raise OutputError if something is there other than an empty folder."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+def refuse_filled(path: Path, *, replace: bool = False) -> None:
+    """Raise OutputError if something is there other than an empty folder, or than a folder if that may be replaced."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} exists already and is not a folder.", hint="choose another place")
+    if not replace and path.exists() and any(path.iterdir()):
         raise OutputError(
             f"{path} exists already and is not empty.",
             hint="choose another place, or add --overwrite to replace it",

@@ -170,6 +170,7 @@ class TextEncoder:
         return [self._whole.post_process(first, part) for part in parts]
 
     def _flatten(self, texts: list[list[Encoding]]) -> Tokens:
+        # tokenizers gives ids as lists alone: of one chunk at a time, and gone once they are in the array.
         most = self._most
         windows = [window for windows in texts for window in windows[:most]]
         counts = [min(len(windows), most) for windows in texts]

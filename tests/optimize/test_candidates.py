@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 
@@ -17,7 +19,7 @@ from bertie.optimize import candidate as module
 from bertie.optimize.candidate import Candidate, Source, calibration, fast_sets, program_lengths
 from bertie.optimize.candidates import CANDIDATES
 from bertie.optimize.onnx_gpu import OnnxCuda, OnnxTensorRt
-from bertie.optimize.openvino_int8 import GELU_LEAST, after_gelu, unsigned_gelu
+from bertie.optimize.openvino_int8 import GELU_LEAST, OpenVinoInt8Mixed, after_gelu, parts, quantize, unsigned_gelu
 from bertie.runtime import cpu, engine
 from bertie.tokens import TextEncoder, TextLimits, Tokens
 
@@ -57,6 +59,53 @@ def test_each_computes_nearly_what_the_model_does(candidate: Candidate, source: 
     found = logits(source, tmp_path / variant.file, variant)
     assert np.abs(found - expected).max() < (1e-4 if variant.precision == "fp32" else 0.25 * np.ptp(expected))
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+
+
+def operations(file: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(file, load_external_data=False).graph.node)
+
+
+@pytest.mark.filterwarnings("ignore")  # what quantizing libraries say about themselves
+def test_what_each_does_to_the_graph(source: Source, tmp_path: Path) -> None:
+    found, plain = {}, operations(source.model)
+    for candidate in CANDIDATES:
+        if candidate.name in {"onnx-fp32-fused", "onnx-int8-dynamic", "onnx-int8-static"}:
+            found[candidate.name] = operations(tmp_path / candidate.build(source, tmp_path).file)
+    products = plain["MatMul"] + plain["Gemm"]
+    fused = found["onnx-fp32-fused"]
+    assert fused["SkipLayerNormalization"] >= 2 * 2 - 1  # of two layers
+    assert fused["BiasGelu"] + fused["FastGelu"] == 2
+    assert not plain.keys() & {"SkipLayerNormalization", "BiasGelu", "FastGelu"}
+    assert found["onnx-int8-dynamic"]["DynamicQuantizeLinear"] > 0
+    # Attention's products are of two activations each; those with weights are all in int8.
+    assert found["onnx-int8-dynamic"]["MatMulInteger"] >= products - 4
+    assert found["onnx-int8-static"]["DequantizeLinear"] > found["onnx-int8-static"]["QuantizeLinear"] > 0
+    # Per channel: a scale for each output of a product.
+    for name in ("onnx-int8-dynamic", "onnx-int8-static"):
+        model = onnx.load(tmp_path / f"{name}.onnx", load_external_data=False)
+        assert max(one.dims[0] for one in model.graph.initializer if "scale" in one.name and one.dims) >= 32
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_mixed_form_leaves_the_worst_parts_as_they_are(source: Source, tmp_path: Path) -> None:
+    names: dict[str, list[str]] = {}
+    shifts = {"0 attention": 4.0, "0 wide": 1.0, "1 attention": 1.0, "1 wide": 1.0}
+    model = openvino.Core().read_model(source.model)
+    found = parts(model)
+    noise = {name: shifts.get(name, 0.0) ** 2 for name in found}
+    for shift in (0.999, 0.2, 0.0):
+        mixed = OpenVinoInt8Mixed("mixed", "openvino-int8", shift)
+        given = Source(source.model, source.calibration, (8,))
+        given.notes["squared shift of each part"] = dict(noise)
+        names[str(shift)] = mixed._kept(model, found, given)
+    assert set(found["0 attention"].products) == set(names["0.999"])
+    assert set(names["0.2"]) > set(names["0.999"])
+    left = [part for part in found if noise[part] and not set(found[part].products) <= set(names["0.0"])]
+    assert left == []
+    # And what is kept is computed in fp32, the rest in int8.
+    whole, some = (quantize(model.clone(), source.calibration, kept) for kept in ([], names["0.999"]))
+    counts = [sum(op.get_type_name() == "FakeQuantize" for op in one.get_ordered_ops()) for one in (whole, some)]
+    assert counts[0] > counts[1] > 0
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,3 +82,30 @@ def test_figures_are_what_they_say(before: list[float], shift: float) -> None:
     assert verdict.flips == flips
     assert verdict.agreement == pytest.approx(1 - flips / len(before))
     assert 0 <= verdict.max_shift <= abs(shift) + 1e-12
+
+
+def test_scores_that_are_no_numbers_agree_with_nothing() -> None:
+    trained = scores([0.9] * 1000)
+    broken = trained.copy()
+    broken[:5] = np.nan
+    truth = targets([0] * 1000)
+    verdict = judge(trained, broken, truth, TWO, BUDGET)
+    assert (verdict.accepted, verdict.flips) == (False, 5)
+    assert "the scores of 5 texts are no numbers" in verdict.why
+    json.dumps(verdict.as_dict(), allow_nan=False)
+    rows = np.arange(0, 1000, 10)
+    verdict = judge(trained, trained, truth, TWO, BUDGET, (rows, broken[:100]))
+    assert verdict.agreement_alone == pytest.approx(0.95)
+    assert not verdict.accepted
+
+
+def test_texts_scored_one_at_a_time_count_as_those_scored_together() -> None:
+    trained = scores([0.9] * 50 + [0.1] * 50)
+    truth = targets([0] * 50 + [1] * 50)
+    rows = np.arange(0, 100, 2)
+    alone = trained[rows].copy()
+    assert judge(trained, trained, truth, TWO, BUDGET, (rows, alone)).accepted
+    alone[3] = alone[3][::-1]
+    verdict = judge(trained, trained, truth, TWO, BUDGET, (rows, alone))
+    assert (verdict.accepted, verdict.flips, verdict.agreement, verdict.agreement_alone) == (False, 0, 0.98, 0.98)
+    assert verdict.why == "98.00 % of 50 texts scored one at a time agree; at least 99 % must"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 import bertie
+from bertie.bench.measure import measure
 from bertie.bundle.manifest import Variant
 from bertie.config import OptimizeSettings
 from bertie.errors import DataError, OutputError, UsageError
@@ -20,7 +23,7 @@ from bertie.optimize.onnx_int8_dynamic import OnnxInt8Dynamic
 from bertie.pipeline import optimize_model as module
 from bertie.pipeline.optimize_model import Request, _not_needed, optimize_model
 from bertie.talk import Talk
-from tests.conftest import Bertie, last_json
+from tests.conftest import Bertie, Heard, last_json, make_rows, write_csv
 
 QUIET = Talk(quiet=True)
 
@@ -181,6 +184,66 @@ def test_a_bundle_without_texts_asks_for_some(tiny_bundle: Path, tmp_path: Path)
     with pytest.raises(DataError, match="--data FILE"):
         optimize(tiny_bundle, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_users_is_never_replaced(tiny_run: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("years of work")
+    with pytest.raises(OutputError, match="is not a folder"):
+        optimize(tiny_run, thesis, overwrite=True)
+    assert thesis.read_text() == "years of work"
+
+
+def test_without_rows_there_is_nothing_to_compare_on(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match="no rows"):
+        optimize(tiny_bundle, tmp_path / "out", data=tmp_path / "empty.csv")
+
+
+def test_few_rows_are_said_to_say_little(tiny_run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "few.csv", list(make_rows(20)))
+    heard = Heard()
+    request = Request(tiny_run, tmp_path / "out", settings(candidates="onnx-fp32-fused"), data=tmp_path / "few.csv")
+    optimize_model(request, heard)
+    assert heard.words == ["so few that 5 % of them are one text: --data FILE brings more"]
+
+
+@pytest.mark.parametrize(("free", "error"), [(0, OutputError), (10**12, None)])
+def test_a_full_disk_is_no_fault_of_the_candidate(
+    free: int, error: type[Exception] | None, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a library says it that writes files itself."""
+    monkeypatch.setattr(module, "CANDIDATES", (Crashing(),))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))  # type: ignore[attr-defined]
+    if error is None:
+        assert optimize(tiny_run, tmp_path / "out", candidates="")["chosen"] == "onnx-fp32"
+        return
+    with pytest.raises(error, match="no room is left"):
+        optimize(tiny_run, tmp_path / "out", candidates="")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trained_models_own_files_may_have_several_links(tiny_bundle: Path, tiny_run: Path, tmp_path: Path) -> None:
+    # As `cp -al` and `rsync --link-dest` make them; onnx refuses weights in such files.
+    shutil.copytree(tiny_bundle, tmp_path / "linked", copy_function=os.link)
+    data = tiny_run / "splits" / "test.jsonl"
+    result = optimize(tmp_path / "linked", tmp_path / "out", candidates="onnx-fp32-fused,onnx-int8-dynamic", data=data)
+    assert [row["why"] for row in result["candidates"][1:]] == ["holds the contract"] * 2
+
+
+def test_the_fastest_for_one_text_is_chosen_by_its_median(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, measured = measure, {"onnx-fp32": (2.0, 900.0), "onnx-fp32-fused": (1.0, 100.0)}
+
+    def told(folder: Path, *given: Any, variant: str, **more: Any) -> Any:
+        p50, rate = measured[variant]
+        return replace(real(folder, *given, variant=variant, **more), p50_ms=p50, texts_per_s=rate)
+
+    monkeypatch.setattr(module, "measure", told)
+    for goal, wanted in (("latency", "onnx-fp32-fused"), ("throughput", "onnx-fp32")):
+        result = optimize(tiny_run, tmp_path / goal, candidates="onnx-fp32-fused", goal=goal)
+        assert result["chosen"] == wanted
 
 
 def test_an_unknown_candidate_is_named(tiny_run: Path, tmp_path: Path) -> None:

@@ -70,16 +70,23 @@ class Speed:
 
 
 def scored(
-    folder: Path, groups: Sequence[Sequence[Text]], *, variant: str | None = None, threads: int = 0
-) -> list[Array]:
-    """Return the probabilities [texts, labels] of each group of texts, without a look at the bundle's hashes and probe.
+    folder: Path,
+    groups: Sequence[Sequence[Text]],
+    alone: Sequence[Text] = (),
+    *,
+    variant: str | None = None,
+    threads: int = 0,
+) -> tuple[list[Array], Array]:
+    """Return the probabilities [texts, labels] of each group of texts, and of texts that are scored one at a time.
 
+    Without a look at the bundle's hashes and probe.
     In a process of its own: an engine that meets an instruction which the processor lacks ends that process alone.
     Raises as `measure` does.
     """
     request: dict[str, Any] = {"folder": str(folder.resolve()), "variant": variant, "threads": threads}
-    answer = ask(request | {"score": [list(group) for group in groups]}, limited=False)  # there may be very many texts
-    return [np.asarray(scores) for scores in answer["scores"]]
+    wanted = {"score": [list(group) for group in groups], "alone": list(alone)}
+    answer = ask(request | wanted, limited=False)  # there may be very many texts
+    return [np.asarray(scores) for scores in answer["scores"]], np.asarray(answer["alone"])
 
 
 def measure(

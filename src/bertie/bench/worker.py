@@ -41,12 +41,21 @@ def main() -> None:
 
 
 def scored(request: dict[str, Any]) -> dict[str, Any]:
-    """Return as `scores` the probabilities of the texts of each group in `score`, by the bundle `folder` as it is."""
+    """Return the probabilities that the bundle `folder` gives as it is.
+
+    As `scores` those of the texts of each group in `score`, and as `alone` those of texts scored one at a time, by what
+    a server has made for single texts by then.
+    """
     folder = Path(request["folder"])
     manifest = Manifest.from_file(folder / FILE)
     variant = manifest.variant(request["variant"])
     classifier = from_folder(folder, manifest, variant, threads=request["threads"])
-    return {"scores": [classifier.predict_proba(_texts(group)).tolist() for group in request["score"]]}
+    scores = [classifier.predict_proba(_texts(group)).tolist() for group in request["score"]]
+    classifier.warm()
+    return {
+        "scores": scores,
+        "alone": [classifier.predict_proba([text])[0].tolist() for text in _texts(request["alone"])],
+    }
 
 
 def measured(request: dict[str, Any], *, started: float) -> dict[str, Any]:

@@ -34,8 +34,11 @@ class Verdict:
     drop: float
     """How much lower it is than the trained model's."""
     agreement: float
+    """Share of the texts that keep their labels; the lower one of many at once and one at a time."""
     flips: int
-    """Texts whose labels differ."""
+    """Texts whose labels differ, many at once."""
+    agreement_alone: float
+    """The same for texts scored one at a time."""
     max_shift: float
     """Greatest difference of a probability."""
     ece: float
@@ -47,21 +50,43 @@ class Verdict:
         return asdict(self)
 
 
-def judge(trained: Array, scores: Array, targets: NDArray[np.int64], decision: Decision, budget: Budget) -> Verdict:
-    """Compare probabilities of two models, both [rows, labels], and the truth."""
+def judge(
+    trained: Array,
+    scores: Array,
+    targets: NDArray[np.int64],
+    decision: Decision,
+    budget: Budget,
+    alone: tuple[NDArray[np.int64], Array] | None = None,
+) -> Verdict:
+    """Compare probabilities of two models, both [rows, labels], and the truth.
+
+    `alone` are some rows and what the faster model says of them one at a time. A score that is no number agrees with
+    nothing.
+    """
     single = decision.kind == "single-label"
+    sound = np.all(np.isfinite(scores), axis=1)
+    scores = np.where(sound[:, None], scores, 0.0)
     before, after = chosen(trained, decision), chosen(scores, decision)
     reference = intervals(targets, before, single=single)[METRIC]
     metric = intervals(targets, after, single=single)[METRIC]
-    flips = int((before != after).any(axis=1).sum())
-    drop, agreement = reference["value"] - metric["value"], 1 - flips / max(1, len(before))
+    flips = int(((before != after).any(axis=1) | ~sound).sum())
+    drop, many = reference["value"] - metric["value"], 1 - flips / max(1, len(before))
+    singly = many if alone is None else _agreement(before[alone[0]], alone[1], decision)
+    agreement = min(many, singly)
     broken = []
+    if not sound.all():
+        broken.append(f"the scores of {int((~sound).sum())} texts are no numbers")
     # Differences of shares: their last digit is rounding, not quality.
     if drop > budget.max_drop + 1e-9:
         broken.append(f"macro-F1 is {100 * drop:.2f} points lower; at most {100 * budget.max_drop:g} are allowed")
-    if agreement < budget.min_agreement - 1e-9:
+    if alone is not None and singly < budget.min_agreement - 1e-9:
         broken.append(
-            f"{flips} of {len(before)} texts get another label, so that {100 * agreement:.2f} % agree; "
+            f"{100 * singly:.2f} % of {len(alone[0])} texts scored one at a time agree; "
+            f"at least {100 * budget.min_agreement:g} % must"
+        )
+    if many < budget.min_agreement - 1e-9:
+        broken.append(
+            f"{flips} of {len(before)} texts get another label, so that {100 * many:.2f} % agree; "
             f"at least {100 * budget.min_agreement:g} % must"
         )
     return Verdict(
@@ -69,8 +94,15 @@ def judge(trained: Array, scores: Array, targets: NDArray[np.int64], decision: D
         drop=drop,
         agreement=agreement,
         flips=flips,
+        agreement_alone=singly,
         max_shift=float(np.abs(trained - scores).max(initial=0.0)),
         ece=calibration_error(targets, scores, after, single=single),
         accepted=not broken,
         why="; ".join(broken) or "holds the contract",
     )
+
+
+def _agreement(before: NDArray[np.bool_], scores: Array, decision: Decision) -> float:
+    sound = np.all(np.isfinite(scores), axis=1)
+    kept = (chosen(np.where(sound[:, None], scores, 0.0), decision) == before).all(axis=1) & sound
+    return float(kept.mean()) if len(kept) else 1.0

@@ -38,6 +38,11 @@ def held_out(model: Path, data: Path | None, given: DataSettings, manifest: Mani
         same_kind(part, manifest.task)
         rows = Examples(rows.name, [*rows.texts, *part.texts], [*rows.labels, *part.labels], [*rows.lines, *part.lines])
     rows.kind = manifest.task
+    if not len(rows):
+        raise DataError(
+            f"there are no rows in {', '.join(str(file) for file in files)}.",
+            expected="labelled texts that the model has not learned from",
+        )
     return rows
 
 

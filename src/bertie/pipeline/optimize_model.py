@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertie import disk
 from bertie.bench.machine import describe
 from bertie.bench.measure import measure, scored
@@ -24,7 +26,7 @@ from bertie.bundle.read import opened, verify
 from bertie.bundle.write import complete
 from bertie.config import DataSettings, OptimizeSettings
 from bertie.data.examples import Examples
-from bertie.errors import BertieError, OutputError, UsageError, nearest
+from bertie.errors import BertieError, BundleUnusable, OutputError, UsageError, nearest
 from bertie.evaluate.optimize_report import write_optimize_report
 from bertie.optimize.candidate import Candidate, Source, calibration, program_lengths
 from bertie.optimize.candidates import CANDIDATES
@@ -39,6 +41,10 @@ from bertie.tokens import TextEncoder
 
 REPORT = "optimize.html"
 ELSEWHERE = "choose another place with --out"
+FEW = 100
+"""Texts below which one that gets another label breaks the usual contract, and hundreds that would are not seen."""
+ALONE = 1000
+"""Texts that are also scored one at a time, at most."""
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 BEST = {"latency": ("p50_ms", min), "throughput": ("texts_per_s", max), "size": ("bytes", min)}
 """The figure that each goal looks at."""
@@ -89,6 +95,7 @@ def optimize_model(request: Request, talk: Talk) -> dict[str, Any]:
         rows = [_reference(trial, talk)]
         for candidate in talk.track("optimizing", wanted, len(wanted)):
             rows.append(_tried(candidate, trial, rows, talk))
+            _make_room(trial, rows)
             talk.say(f"  {rows[-1]['name']}: {rows[-1]['why']}")
         return _finish(trial, rows, talk)
 
@@ -98,9 +105,8 @@ def _refuse_other_folders(request: Request) -> None:
     model, out = request.model.resolve(), request.out.resolve()
     if out in {model, model / "bundle"} or out in model.parents:
         raise OutputError(f"{request.out} holds the model itself, which stays as it is.", hint=ELSEWHERE)
-    if not request.overwrite:
-        disk.refuse_filled(request.out)
-    elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / FILE).is_file():
+    disk.refuse_filled(request.out, replace=request.overwrite)
+    if request.out.is_dir() and any(request.out.iterdir()) and not (request.out / FILE).is_file():
         raise OutputError(f"{request.out} is not a bundle, so --overwrite does not replace it.", hint=ELSEWHERE)
 
 
@@ -146,13 +152,17 @@ def _trial(folder: Path, request: Request, work: Path, price: Machine | None, ta
     encoder = TextEncoder.from_file(folder / manifest.input.tokenizer, manifest.limits, manifest.input.pad_id)
     classifier = from_folder(folder, manifest, portable, threads=request.settings.threads)
     talk.say(f"comparing on {len(rows)} texts that the model has not learned from")
+    if len(rows) < FEW:
+        talk.warn(f"so few that {100 / len(rows):.2g} % of them are one text: --data FILE brings more")
     texts = calibration_texts(request.model, request.calibrate, request.data_settings, manifest)
     source = Source(
-        folder / portable.file,
+        work / portable.name / portable.file,  # the copy with which all are compared
         calibration(encoder, texts),
         program_lengths(encoder.encode(rows.texts)),
     )
     trained = classifier.predict_proba(rows.texts)
+    if not np.isfinite(trained).all():
+        raise BundleUnusable(f"{request.model} gives scores that are no numbers: there is nothing to compare with.")
     return _Trial(folder, manifest, portable, encoder, rows, trained, source, request, work, price)
 
 
@@ -163,7 +173,8 @@ def _is_trained_model(variant: Variant) -> bool:
 
 def _reference(trial: _Trial, talk: Talk) -> dict[str, Any]:
     folder = _bundle(trial, trial.portable.name)
-    return _judged(trial, trial.portable, folder, talk)
+    # It is what the others are compared with: near ties may fall otherwise one at a time, and are no reason against it.
+    return _judged(trial, trial.portable, folder, talk) | {"accepted": True}
 
 
 def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk: Talk) -> dict[str, Any]:
@@ -181,10 +192,27 @@ def _tried(candidate: Candidate, trial: _Trial, rows: list[dict[str, Any]], talk
             return _row(candidate.name, skipped=True, why=missing)
         return _judged(trial, variant, folder, talk)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:  # no fault of the candidate
-            raise
+        _raise_unwritable(error, trial)
         said = error.what if isinstance(error, BertieError) else f"{type(error).__name__}: {error}".splitlines()[0]
         return _row(candidate.name, why=f"could not be built or run: {said}")
+
+
+def _raise_unwritable(error: Exception, trial: _Trial) -> None:
+    """Raise what is no fault of a candidate: a disk that is full, which some libraries tell in words of their own."""
+    if isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in UNWRITABLE):
+        raise error
+    needed = sum((trial.folder / file).stat().st_size for file in trial.portable.files)
+    if shutil.disk_usage(trial.work).free < needed:
+        full = f"no room is left in {trial.work.parent}, where variants of {needed / 1e6:.0f} MB are tried."
+        raise OutputError(full, hint="free some disk space, or choose another place with --out") from error
+
+
+def _make_room(trial: _Trial, rows: list[dict[str, Any]]) -> None:
+    """Remove what will not be chosen any more."""
+    kept = {trial.portable.name, _best(rows, trial.request.settings.goal)["name"]}
+    for folder in trial.work.iterdir():
+        if folder.name not in kept:
+            shutil.rmtree(folder)
 
 
 def _not_needed(rescues: str, rows: list[dict[str, Any]], goal: str) -> str:
@@ -229,9 +257,13 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     draft = {"variants": (variant, *others), "chosen": variant.name}
     complete(folder, _fields(manifest) | draft)
     groups = (texts, probe_texts(pairs=manifest.input.pairs))
-    scores, probed = scored(folder, groups, variant=variant.name, threads=settings.threads)
+    # Programs for single texts, and ranges that are taken from a batch, answer otherwise than for many at once.
+    places = np.linspace(0, len(texts) - 1, min(ALONE, len(texts))).astype(int)
+    alone = [texts[place] for place in places]
+    (scores, probed), singly = scored(folder, groups, alone, variant=variant.name, threads=settings.threads)
     budget = Budget(settings.max_drop, settings.min_agreement)
-    verdict = judge(trial.trained, scores, trial.held_out.targets(manifest.labels), manifest.decision, budget)
+    targets = trial.held_out.targets(manifest.labels)
+    verdict = judge(trial.trained, scores, targets, manifest.decision, budget, (places, singly))
     if others:
         variant = variant.model_copy(update={"probe": f"probe.{variant.name}.json"})
     Probe.record(lambda _: probed, pairs=manifest.input.pairs).write(folder / (variant.probe or manifest.probe))
@@ -239,8 +271,6 @@ def _judged(trial: _Trial, variant: Variant, folder: Path, talk: Talk) -> dict[s
     speed = measure(folder, texts, variant=variant.name, threads=settings.threads, seconds=settings.seconds).as_dict()
     if trial.price is not None:
         speed["cost_per_million"] = cost_per_million(trial.price.usd_per_hour, speed["texts_per_s"])
-    if not verdict.accepted:
-        shutil.rmtree(folder)
     return _row(variant.name, **verdict.as_dict(), **speed, engine=variant.engine, precision=variant.precision)
 
 

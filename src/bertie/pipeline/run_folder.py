@@ -72,9 +72,8 @@ def refuse_other_folders(request: Request) -> None:
     """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
     if request.again and (request.out / "data.json").is_file():
         return
-    if not request.overwrite:
-        disk.refuse_filled(request.out)
-    elif request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():
+    disk.refuse_filled(request.out, replace=request.overwrite)
+    if request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():
         raise OutputError(
             f"{request.out} is not a run, so --overwrite does not replace it.", hint="choose another place with --out"
         )
