@@ -173,6 +173,25 @@ def test_waits_are_bounded_in_number_and_time(times: int, share: float) -> None:
     assert clock.now <= 100.0
 
 
+def test_an_error_names_the_text_by_its_place_among_all() -> None:
+    def answer(body: bytes) -> Came:
+        texts = json.loads(body)
+        if len(texts) > 100:
+            return Came(413, b'{"error": {"code": "RequestTooLarge", "message": "the request holds too many."}}')
+        if "bad" in texts:
+            told = {"code": "RequestInvalid", "message": f"text {texts.index('bad')} is empty.", "hint": "x"}
+            return Came(422, json.dumps({"error": told}).encode())
+        one = {"label": "a", "score": 1.0, "scores": {"a": 1.0}}
+        return Came(200, json.dumps([one] * len(texts)).encode())
+
+    texts = ["good"] * 300
+    assert len(drive(predictions(texts, lambda: Retries(0, 1.0)), answer)[0]) == 300
+    for place in (3, 130, 290):
+        with pytest.raises(RequestInvalid, match=rf"^text {place} is empty\.") as raised:
+            drive(predictions([*texts[:place], "bad", *texts[place + 1 :]], lambda: Retries(0, 1.0)), answer)
+        assert raised.value.hint == "x"
+
+
 def test_waits_differ_from_client_to_client() -> None:
     assert len({Retries(5, 60).wait("") for _ in range(20)}) > 10
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ import pytest
 import tritonclient.grpc as triton
 
 from bertie import load
+from bertie.config import ServeSettings
+from bertie.serve.grpc_server import start
+from bertie.serve.server import endpoint_for
 from bertie.serve.wire.oip_messages import MESSAGES, SERVICE, message
 from tests.conftest import Bertie
 
@@ -94,6 +100,52 @@ def test_contents_that_are_not_raw(address: str, tiny_bundle: Path) -> None:
     expected = load(tiny_bundle).predict(TEXTS)
     assert [one.decode() for one in answer.outputs[0].contents.bytes_contents] == [one.label for one in expected]
     assert list(answer.outputs[1].contents.fp32_contents) == pytest.approx([one.score for one in expected], abs=1e-5)
+
+
+def test_what_is_no_message_is_a_fault_of_the_client(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/ModelInfer", request_serializer=None, response_deserializer=None)
+        for raw in (b"\xff", b"\x0a\xffprivate words", bytes(range(256))):
+            with pytest.raises(grpc.RpcError) as raised:
+                call(raw, timeout=20)
+            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "no message of the Open Inference Protocol" in raised.value.details()
+            assert "private" not in raised.value.details()
+
+
+@pytest.mark.anyio
+async def test_a_call_that_its_client_ends_is_no_fault_of_the_server(tiny_bundle: Path) -> None:
+    endpoint = endpoint_for(load(tiny_bundle), ServeSettings(grpc_port=0))
+    began, go = threading.Event(), threading.Event()
+    async with endpoint.models.lease() as held:
+        classifier = held.scheduler.classifier  # type: ignore[attr-defined]  # models of this process
+        run = classifier.run
+
+    def slow(inputs: Any) -> Any:
+        began.set()
+        go.wait(20)
+        return run(inputs)
+
+    classifier.run = slow
+    server, port = await start(endpoint, "127.0.0.1", 0)
+    request = message("ModelInferRequest")(model_name="model")
+    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"ok")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(f"/{SERVICE}/ModelInfer", request_serializer=lambda one: one.SerializeToString())
+        call = method(request)
+        waiting = asyncio.ensure_future(call)
+        assert await asyncio.to_thread(began.wait, 20)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        page, deadline = "", time.monotonic() + 20
+        while "ModelInfer" not in page and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+            page = (await endpoint.models.page()).decode()
+    go.set()
+    await server.stop(5)
+    assert f'bertie_requests_total{{path="/{SERVICE}/ModelInfer",status="499"}} 1.0' in page
+    assert 'status="500"' not in page
 
 
 def infer(address: str, request: Any, timeout: float = 20) -> Any:

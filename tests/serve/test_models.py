@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bertie
@@ -12,6 +14,8 @@ from bertie.config import ServeSettings
 from bertie.errors import (
     BundleDamaged,
     BundleNotFound,
+    BundleUnusable,
+    DeadlinePassed,
     ModelKnown,
     ModelTooLarge,
     ModelUnknown,
@@ -268,6 +272,55 @@ async def test_what_is_unloaded_while_a_request_waits_for_it_does_not_come_back(
     with pytest.raises(ModelUnknown):
         await waiting
     assert [model.name for model in models.all() if model.loaded] == ["b"]
+    await models.close()
+
+
+async def test_names_of_what_cannot_be_loaded_do_not_gather(bundles: list[Path]) -> None:
+    models = made(memory_limit_mb=15)
+    await models.open({"one": (Share(bundles[0]),)})
+    with pytest.raises(BundleNotFound):
+        await models.load("made-up-1", (Share(Path("nowhere")),), pinned=False)
+    with pytest.raises(ModelTooLarge):
+        await models.load("made-up-2", (Share(bundles[1]),), pinned=False)
+    page = (await models.page()).decode()
+    assert "made-up" not in page
+    assert 'bertie_model_loads_total{model="other",outcome="failed"} 2.0' in page
+    await models.close()
+
+
+async def test_who_waits_for_a_model_waits_no_longer_than_told_and_it_comes_all_the_same(bundles: list[Path]) -> None:
+    go, loads = threading.Event(), []
+
+    def slow(bundle: Path, settings: ServeSettings) -> Fresh:
+        loads.append(bundle)
+        assert len(loads) == 1 or go.wait(20)
+        return load_warm(bundle, settings)
+
+    models = Models(ServeSettings(), loads=slow)
+    await models.open({"one": (Share(bundles[0]),)})
+    models._put_away(models._models["one"])
+    for _ in range(2):
+        with pytest.raises(DeadlinePassed, match=r"not loaded within 0\.05 seconds"):
+            async with models.lease("one", 0.05):
+                pass
+    go.set()
+    async with models.lease("one", 20) as loaded:
+        assert loaded.pairs is False
+    assert len(loads) == 2
+    await models.close()
+
+
+async def test_what_gives_no_numbers_is_seen_in_its_outcomes(bundles: list[Path]) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    async with models.lease() as loaded:
+        classifier = loaded.scheduler.classifier
+        classifier.run = lambda inputs: np.full((len(inputs["input_ids"]), 2), np.nan, np.float32)  # type: ignore[method-assign]
+        with pytest.raises(BundleUnusable):
+            await loaded.classify(["a"], timeout=20)
+    page = (await models.page()).decode()
+    assert 'outcome="BundleUnusable"} 1.0' in page
+    assert 'outcome="answered"' not in page
     await models.close()
 
 

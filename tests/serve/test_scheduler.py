@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bertie
-from bertie.errors import BertieError, DeadlinePassed, NotReady, Overloaded, RequestInvalid
+from bertie.errors import BertieError, BundleUnusable, DeadlinePassed, NotReady, Overloaded, RequestInvalid
 from bertie.serve.batching import Batch
 from bertie.serve.scheduler import INLINE_CHARACTERS, Scheduler
 
@@ -110,6 +110,14 @@ async def test_only_the_guilty_request_fails(scheduler: Scheduler, held: Held, c
     failed = [type(answer) for answer in answers if isinstance(answer, Exception)]
     assert failed == [RuntimeError]
     assert isinstance(answers[2], RuntimeError)  # "i love it"
+
+
+async def test_scores_that_are_no_numbers_are_an_error_of_the_model(
+    scheduler: Scheduler, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "run", lambda inputs: np.full((len(inputs["input_ids"]), 2), np.nan, np.float32))
+    with pytest.raises(BundleUnusable, match="no numbers"):
+        await scheduler.classify(["ok"], timeout=30)
 
 
 async def test_a_deadline_passes_while_the_model_is_busy(scheduler: Scheduler, held: Held) -> None:

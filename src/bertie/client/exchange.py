@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -124,21 +125,29 @@ def predictions(texts: Sequence[Text], retries: Callable[[], Retries]) -> Exchan
         raise RequestInvalid("predict takes a list of texts, not one text.", hint="predict([text])")
     found: list[Prediction] = []
     for items in parts([item(text, place) for place, text in enumerate(texts)]):
-        found += yield from _part(items, retries)
+        found += yield from _part(items, retries, len(found))
     return found
 
 
-def _part(items: list[bytes], retries: Callable[[], Retries]) -> Exchange[list[Prediction]]:
+def _part(items: list[bytes], retries: Callable[[], Retries], before: int) -> Exchange[list[Prediction]]:
+    """Have some texts labelled, of which there are others `before`: errors count from the first of all."""
     try:
         body = yield from _answered(b"[" + b",".join(items) + b"]", retries())
-    except RequestTooLarge:
+    except RequestTooLarge as error:
         # This server takes less than others.
         middle = len(items) // 2
         if not middle:
-            raise
-        first = yield from _part(items[:middle], retries)
-        return first + (yield from _part(items[middle:], retries))
+            raise _counted(error, before) from None
+        first = yield from _part(items[:middle], retries, before)
+        return first + (yield from _part(items[middle:], retries, before + middle))
+    except RequestInvalid as error:
+        raise _counted(error, before) from None
     return read(body, len(items))
+
+
+def _counted(error: BertieError, before: int) -> BertieError:
+    what = re.sub(r"^text (\d+)\b", lambda found: f"text {before + int(found[1])}", error.what)
+    return type(error)(what, expected=error.expected, hint=error.hint)
 
 
 def _answered(body: bytes, retries: Retries) -> Exchange[bytes]:

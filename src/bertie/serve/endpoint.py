@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
@@ -16,6 +16,7 @@ from bertie.errors import ClientLeft, ClientSlow, RequestTooLarge
 from bertie.serve.holder import Holder
 from bertie.serve.journal import note_answer
 from bertie.serve.memory import Memory
+from bertie.serve.scheduler import INLINE_SCORES
 from bertie.serve.wire.exchange import Ask, Found, Limits
 
 Result = TypeVar("Result")
@@ -27,12 +28,21 @@ INLINE_BYTES = 2**16
 """Bodies up to this size are read at once, in a few milliseconds at most; larger ones must not hold up all others."""
 
 
+ASIDE = 2
+"""Large bodies that are read, and answers that are written, at once: JSON takes up to twenty times its bytes."""
+
+
 class Endpoint:
     """Answers with the models of a server."""
 
     def __init__(self, settings: ServeSettings, models: Holder) -> None:
         self.settings, self.models = settings, models
         self.memory = Memory(settings.max_bodies_mb * 2**20)
+        self._aside = CapacityLimiter(ASIDE)
+
+    async def aside(self, large: bool, work: Callable[[], Result]) -> Result:
+        """Return what some work returns that is done at once, or, where it is large, beside all others."""
+        return await to_thread.run_sync(work, limiter=self._aside) if large else work()
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -58,14 +68,19 @@ class Endpoint:
 
         `model` is the name of the one that is asked, the server's first if there is none.
         """
+        timeout = self.settings.timeout_seconds
+        await self.models.returned(timeout)
         self.models.check()
         self.models.find(model)
-        async with self.body(request) as body, self.models.lease(model) as held:
+        async with self.body(request) as body, self.models.lease(model, timeout) as held:
             limits = Limits(held.pairs, self.settings.max_texts, self.settings.max_characters)
-            ask = read(body, limits) if len(body) <= INLINE_BYTES else await to_thread.run_sync(read, body, limits)
-            answer = await while_connected(request, held.classify(ask.texts, timeout=self.settings.timeout_seconds))
+            ask = await self.aside(len(body) > INLINE_BYTES, lambda: read(body, limits))
+            answer = await while_connected(request, held.classify(ask.texts, timeout=timeout))
         note_answer(answer, len(ask.texts))
-        reply = ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels))
+        reply = await self.aside(
+            answer.logits.size > INLINE_SCORES,
+            lambda: ask.reply(Found(answer.predictions, answer.logits, answer.decision.labels)),
+        )
         timing = ", ".join(f"{phase};dur={1e3 * seconds:.3f}" for phase, seconds in answer.phases.items())
         headers = {"content-type": reply.media_type, "server-timing": timing, "x-model": answer.name}
         return Response(reply.body, headers=headers | reply.headers)

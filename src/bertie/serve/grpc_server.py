@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from anyio import to_thread
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
-from bertie.errors import BertieError, UsageError
+from bertie.errors import BertieError, ClientLeft, RequestError, UsageError
 from bertie.serve import traces
 from bertie.serve.endpoint import INLINE_BYTES, Endpoint
 from bertie.serve.grpc_guard import Gate, add_port, begin, bytes_of
 from bertie.serve.journal import note_answer, note_error
 from bertie.serve.keys import Keys, admit
+from bertie.serve.scheduler import INLINE_SCORES
 from bertie.serve.tls import certificate
 from bertie.serve.wire import oip, oip_grpc
 from bertie.serve.wire.exchange import Found, Limits
@@ -22,6 +24,7 @@ from bertie.serve.wire.oip_messages import SERVICE, message
 from bertie.version import __version__
 
 STATES = {
+    400: StatusCode.INVALID_ARGUMENT,
     404: StatusCode.NOT_FOUND,
     413: StatusCode.INVALID_ARGUMENT,
     422: StatusCode.INVALID_ARGUMENT,
@@ -70,8 +73,8 @@ def _handlers(endpoint: Endpoint, keys: Keys) -> dict[str, Any]:
     spans = traces.Spans(tracer) if tracer is not None else None
     return {
         name: grpc.unary_unary_rpc_method_handler(
+            # Read in `_told`: grpc would answer what is no message in words of its own, and tell nobody.
             _told(name, method, endpoint, keys, None if name in PROBES else spans),
-            request_deserializer=message(f"{name}Request").FromString,
             response_serializer=message(f"{name}Response").SerializeToString,
         )
         for name, method in methods.items()
@@ -81,7 +84,9 @@ def _handlers(endpoint: Endpoint, keys: Keys) -> dict[str, Any]:
 def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys, spans: traces.Spans | None) -> Handler:
     """Have a method count its calls, tell its errors as gRPC does, and leave a line and a span."""
 
-    async def told(request: Any, context: Any) -> Any:
+    read = message(f"{name}Request").FromString
+
+    async def told(raw: bytes, context: Any) -> Any:
         entry = begin(f"/{SERVICE}/{name}", context)
         metadata = bytes_of(context.invocation_metadata() or ())
         span = spans.begin(entry, metadata) if spans else None
@@ -89,8 +94,12 @@ def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys, spans: tra
         try:
             if keys and not name.startswith("Server"):
                 admit(keys, metadata)  # it passed; this notes whose key it is
-            answer = await method(request, context)
+            answer = await method(_message(read, raw), context)
             status, state = 200, StatusCode.OK
+        except asyncio.CancelledError:  # by its client, or its deadline, which are no faults of ours
+            status, state = ClientLeft.http_status, StatusCode.CANCELLED
+            note_error(ClientLeft("the client has left."))
+            raise
         except BertieError as error:
             status = error.http_status
             state = STATES.get(status, StatusCode.INTERNAL)
@@ -111,6 +120,14 @@ def _told(name: str, method: Handler, endpoint: Endpoint, keys: Keys, spans: tra
             entry.write()
 
     return told
+
+
+def _message(read: Callable[[bytes], Any], raw: bytes) -> Any:
+    """Return a request. Raises RequestError where it is none, without a word of it."""
+    try:
+        return read(raw)
+    except DecodeError:
+        raise RequestError("the request is no message of the Open Inference Protocol.", expected=SERVICE) from None
 
 
 class _Calls:
@@ -147,20 +164,20 @@ class _Calls:
             return await self._infer(request, context, names, hold)
 
     async def _infer(self, request: Any, context: Any, names: list[str], hold: Callable[[int], None]) -> Any:
-        async with self._models.lease(request.model_name) as held:
+        async with self._models.lease(request.model_name, self._endpoint.settings.timeout_seconds) as held:
             settings, size = self._endpoint.settings, request.ByteSize()
             limits = Limits(held.pairs, settings.max_texts, settings.max_characters)
             hold(size)
-            if size <= INLINE_BYTES:
-                texts = oip_grpc.read(request, limits)
-            else:
-                texts = await to_thread.run_sync(oip_grpc.read, request, limits)
+            texts = await self._endpoint.aside(size > INLINE_BYTES, lambda: oip_grpc.read(request, limits))
             # A call that its client ends is cancelled, and with it what it waits for.
             left, limit = context.time_remaining(), settings.timeout_seconds
             answer = await held.classify(texts, timeout=limit if left is None else min(left, limit))
         note_answer(answer, len(texts))
         context.set_trailing_metadata((*context.trailing_metadata(), ("x-model", answer.name)))
-        return oip_grpc.write(request, Found(answer.predictions, answer.logits, answer.decision.labels), names)
+        return await self._endpoint.aside(
+            answer.logits.size > INLINE_SCORES,
+            lambda: oip_grpc.write(request, Found(answer.predictions, answer.logits, answer.decision.labels), names),
+        )
 
     def _ready(self) -> bool:
         try:

@@ -59,8 +59,14 @@ class Holder(Protocol):
     def find(self, name: str | None = None) -> Described:
         """Return a model, the first where there is no name. Raises ModelUnknown."""
 
-    def lease(self, name: str | None = None) -> AbstractAsyncContextManager[Held]:
-        """Hold what answers a request for a model. Raises ModelUnknown; where it is loaded again, BundleError."""
+    async def returned(self, timeout: float) -> None:
+        """Wait for models that are gone for a moment, and at most so many seconds; `check` says whether they came."""
+
+    def lease(self, name: str | None = None, timeout: float | None = None) -> AbstractAsyncContextManager[Held]:
+        """Hold what answers a request for a model.
+
+        Raises ModelUnknown; where it is loaded again, BundleError, and DeadlinePassed after `timeout` seconds.
+        """
 
     async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True, new: bool = False) -> None:
         """Load a model, or replace it unless it must be `new`.
@@ -71,8 +77,8 @@ class Holder(Protocol):
     async def unload(self, name: str) -> None:
         """Forget a model. Raises ModelUnknown."""
 
-    def count(self, path: str, status: int) -> None:
-        """Count a request."""
+    def count(self, path: str, status: int, times: int = 1) -> None:
+        """Count requests."""
 
     async def page(self) -> bytes:
         """Return what Prometheus reads of the whole server."""

@@ -15,7 +15,7 @@ from bertie.serve.card import card
 from bertie.serve.explain import explain, plan
 from bertie.serve.holder import Described
 from bertie.serve.metrics import ModelMetrics
-from bertie.serve.scheduler import Answer, Scheduler
+from bertie.serve.scheduler import INLINE_SCORES, Answer, Scheduler
 from bertie.serve.shares import Share
 from bertie.tokens import Text
 
@@ -47,15 +47,17 @@ class Loaded:
         """Score texts. Raises as Scheduler.classify does."""
         outcome = "Cancelled"
         try:
-            answer = await self.scheduler.classify(texts, timeout=timeout)
+            answer = replace(await self.scheduler.classify(texts, timeout=timeout), name=self.name)
+            if answer.logits.size > INLINE_SCORES:
+                await to_thread.run_sync(lambda: answer.predictions)
+            self.metrics.answer(answer)
             outcome = "answered"
         except Exception as error:
             outcome = type(error).__name__
             raise
         finally:
             self.metrics.outcome(outcome)
-        self.metrics.answer(answer)
-        return replace(answer, name=self.name)
+        return answer
 
     async def explain(self, text: Text, label: str | None, *, timeout: float) -> dict[str, Any]:
         """Say which words an answer stands on. Raises as `explain.explain` does, and DeadlinePassed."""
@@ -67,7 +69,7 @@ class Loaded:
         try:
             async with asyncio.timeout(timeout):
                 planned = await to_thread.run_sync(lambda: plan(text, encode, batch_tokens=size, rate=rate))
-                return (await explain(planned, classify, label)).as_dict()
+                return (await explain(planned, classify, label)).as_dict() | {"model": self.name}
         except TimeoutError:
             raise DeadlinePassed(
                 f"the explanation was not ready within {timeout:g} seconds.",

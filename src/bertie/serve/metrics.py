@@ -53,9 +53,9 @@ class Metrics:
     def _spread(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"bertie_{name}", about, (*MODEL, *labels), buckets=buckets, registry=self._registry)
 
-    def request(self, path: str, status: int) -> None:
-        """Count a request."""
-        self._requests.labels(path, str(status)).inc()
+    def request(self, path: str, status: int, times: int = 1) -> None:
+        """Count requests."""
+        self._requests.labels(path, str(status)).inc(times)
 
     def load(self, model: str, outcome: str) -> None:
         """Count a model that was loaded, or was not."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from urllib.parse import quote
 from anyio import to_thread
 
 from bertie.config import ServeSettings
-from bertie.errors import BertieError, ModelKnown, ModelTooLarge, ModelUnknown, NotReady, RequestInvalid
+from bertie.errors import BertieError, DeadlinePassed, ModelKnown, ModelTooLarge, ModelUnknown, NotReady, RequestInvalid
 from bertie.runtime.classifier import Classifier
 from bertie.serve.holder import Described
 from bertie.serve.loaded import Loaded, Model
@@ -47,6 +47,7 @@ class Models:
         self._models: dict[str, Model] = {}
         self._loading = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
+        self._coming: set[asyncio.Task[Loaded]] = set()
         self.opened = False
         """Whether all that was to be loaded at the start is loaded."""
         self.closing = False
@@ -76,15 +77,16 @@ class Models:
         return model
 
     @asynccontextmanager
-    async def lease(self, name: str | None = None) -> AsyncIterator[Loaded]:
+    async def lease(self, name: str | None = None, timeout: float | None = None) -> AsyncIterator[Loaded]:
         """Hold what answers a request for a model; it stays whole until it is let go, also if it is replaced.
 
-        Raises ModelUnknown; loads again what had to make room, which may raise BundleError or ModelTooLarge.
+        Raises ModelUnknown; loads again what had to make room, which may raise BundleError or ModelTooLarge, and
+        DeadlinePassed where it takes longer than `timeout` seconds: it is loaded all the same, for who asks next.
         """
         model = self._find(name)
         model.used = self._clock()
         share = model.share(self._chance()) if len(model.shares) > 1 else model.shares[0]
-        loaded = model.loaded.get(share) or await self._again(model, share)
+        loaded = model.loaded.get(share) or await self._in_time(self._again(model, share), timeout)
         loaded.users += 1
         try:
             yield loaded
@@ -138,6 +140,7 @@ class Models:
             except BaseException:
                 for one in fresh.values():
                     self._retire(one)
+                self._forget_unknown(name)
                 raise
             before, model.loaded = model.loaded, fresh
             self._models[name] = model
@@ -148,6 +151,7 @@ class Models:
                 model.loaded = before
                 if known is None:
                     del self._models[name]
+                    self._forget_unknown(name)
                 raise
             finally:
                 self.changed()
@@ -155,6 +159,12 @@ class Models:
             model.pairs, model.labels = fresh[shares[0]].pairs, fresh[shares[0]].labels
             for old in before.values():
                 self._retire(old)
+
+    def _forget_unknown(self, name: str) -> None:
+        """Count a failure under no name of a client's choice."""
+        if name not in self._models:
+            self._metrics.forget(name)
+            self._metrics.load("other", "failed")
 
     async def unload(self, name: str) -> None:
         """Forget a model; requests that hold it are answered.
@@ -197,12 +207,14 @@ class Models:
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return what reading a request for a model takes: whether it reads pairs, and its labels."""
-        model = self._models[name]
-        return {"pairs": model.pairs, "labels": model.labels}
+        return {"pairs": self._models[name].pairs, "labels": self._models[name].labels}
 
-    def count(self, path: str, status: int) -> None:
-        """Count a request."""
-        self._metrics.request(path, status)
+    async def returned(self, timeout: float) -> None:
+        """Models of this process do not go away while it runs."""
+
+    def count(self, path: str, status: int, times: int = 1) -> None:
+        """Count requests."""
+        self._metrics.request(path, status, times)
 
     async def page(self) -> bytes:
         """Return what Prometheus reads."""
@@ -221,6 +233,17 @@ class Models:
         for model in self._models.values():
             self._put_away(model)
         await asyncio.gather(*self._ending)
+
+    async def _in_time(self, loading: Coroutine[Any, Any, Loaded], timeout: float | None) -> Loaded:
+        task = asyncio.ensure_future(loading)
+        self._coming.add(task)
+        task.add_done_callback(self._coming.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # told to those who still wait
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise DeadlinePassed(f"the model was not loaded within {timeout:g} seconds.", hint="try again") from None
 
     async def _again(self, model: Model, share: Share) -> Loaded:
         async with self._loading:

@@ -16,7 +16,7 @@ import numpy as np
 from anyio import to_thread
 from numpy.typing import NDArray
 
-from bertie.errors import DeadlinePassed, NotReady
+from bertie.errors import BundleUnusable, DeadlinePassed, NotReady
 from bertie.runtime.classifier import Classifier
 from bertie.scores import Decision, Prediction, predictions, probabilities
 from bertie.serve.batching import LEAST_TOKENS, MAX_ROWS, Batch, Job, Waiting
@@ -26,6 +26,9 @@ LOG = logging.getLogger("bertie")
 
 INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized at once, in a tenth of a millisecond or two; a thread would cost as much."""
+
+INLINE_SCORES = 2000
+"""Scores of an answer that are written at once, in some milliseconds; more would hold up all others."""
 
 RATE_MEMORY = 0.05
 """Weight of the last batch in the running mean of tokens a second."""
@@ -109,7 +112,8 @@ class Scheduler:
         """Return what the texts are scored.
 
         Raises RequestInvalid for what is no text, Overloaded if too much waits already, DeadlinePassed after `timeout`
-        seconds. Where the caller is cancelled, the windows that still wait are not computed.
+        seconds, BundleUnusable for scores that are no numbers. Where the caller is cancelled, the windows that still
+        wait are not computed.
         """
         begun = self._clock()
         # Before the work of tokenizing: a server that has too much to do must refuse at little cost.
@@ -139,6 +143,8 @@ class Scheduler:
             raise job.error
         computed = self._clock()
         raw = pooled(job.logits, tokens.rows, len(texts))
+        if not np.isfinite(raw).all():
+            raise BundleUnusable("the model's scores for this request are no numbers.")
         phases = {"tokenize": encoded - begun, "queue": job.begun - encoded, "model": computed - job.begun}
         return Answer(raw, self.classifier.decision, phases, tokens=job.size)
 

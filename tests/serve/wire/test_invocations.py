@@ -147,6 +147,10 @@ def test_a_client_says_what_it_takes() -> None:
     assert answer(b"text\na\n", "text/csv") == ("label,score\né,0.75\n", "text/csv")
     assert answer(["a"], accept="text/html, application/jsonlines;q=0.5")[1] == "application/jsonlines"
     assert answer("a", accept="*/*")[1] == "application/json"
+    # What a client likes best, not what it names first; q=0 is what it does not take.
+    assert answer(["a"], accept="text/csv;q=0.1, application/json")[1] == "application/json"
+    assert answer(["a"], accept="text/csv;q=0.5, application/json;q=0.4, */*;q=0.1")[1] == "text/csv"
+    assert answer(["a"], accept="application/json;q=0, text/csv;q=often")[1] == "text/csv"
     assert answer(b"a", "text/csv", accept="application/json")[1] == "application/json"
     with pytest.raises(RequestUnacceptable, match="image/png") as caught:
         answer("a", accept="image/png")

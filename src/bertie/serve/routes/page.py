@@ -123,10 +123,11 @@ def router(endpoint: Endpoint) -> APIRouter:
 
 
 async def _explain(endpoint: Endpoint, request: Request) -> Response:
+    settings = endpoint.settings
+    await endpoint.models.returned(settings.timeout_seconds)
     endpoint.models.check()
     endpoint.models.find()
-    settings = endpoint.settings
-    async with endpoint.body(request) as body, endpoint.models.lease() as held:
+    async with endpoint.body(request) as body, endpoint.models.lease(None, settings.timeout_seconds) as held:
         text, label = read(body, Limits(held.pairs, settings.max_texts))
         work = held.explain(text, label, timeout=settings.timeout_seconds)
         found = await while_connected(request, work)

@@ -5,6 +5,7 @@ JSON becomes JSON. Lines become lines, one for each, because SageMaker's batch t
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -165,17 +166,29 @@ def _media_type(header: str) -> str:
 def _accepted(accept: str, usual: str) -> tuple[str, bool]:
     """Return the kind of answer that a client takes, and whether it is to hold the model's raw scores."""
     offers = [part.strip() for part in accept.split(",") if part.strip()] or ["*/*"]
-    for offer in offers:
+    for offer in sorted(offers, key=_weight, reverse=True):
         kind = _media_type(offer)
         kind = ALIASES.get(kind, kind)
         parameters = {part.strip().lower() for part in offer.split(";")[1:]}
         raw = "output=logits" in parameters
+        if not _weight(offer):
+            continue
         if kind in {"*/*", "application/*"}:
             return usual, raw
         if kind in {JSON, LINES, CSV} or (kind == PLAIN and not raw):
             return kind, raw
     expected = f"{JSON}, {LINES}, {CSV} or, for labels alone, {PLAIN}"
     raise RequestUnacceptable(f"there is no answer of the kind {accept[:100]!r}.", expected=expected)
+
+
+def _weight(offer: str) -> float:
+    """Return how much a client likes an offer, its `q` (RFC 9110, 12.4.2); 1 where it says nothing that makes sense."""
+    for part in offer.split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "q":
+            with contextlib.suppress(ValueError):
+                return min(max(float(value), 0.0), 1.0)
+    return 1.0
 
 
 def _writer(kind: str, *, raw: bool, given: _Given) -> Callable[[Found], Reply]:

@@ -102,13 +102,13 @@ class Host:
 
     async def _classify(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         texts = [_text(text) for text in head["texts"]]
-        async with self._models.lease(head["model"]) as loaded:
+        async with self._models.lease(head["model"], head["timeout"]) as loaded:
             answer = await loaded.classify(texts, timeout=head["timeout"])
         facts = {"name": answer.name, "phases": answer.phases, "tokens": answer.tokens}
         return facts | {"decision": asdict(answer.decision)}, answer.logits.tobytes()
 
     async def _explain(self, head: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        async with self._models.lease(head["model"]) as loaded:
+        async with self._models.lease(head["model"], head["timeout"]) as loaded:
             told = await loaded.explain(_text(head["text"]), head["label"], timeout=head["timeout"])
         return {"told": told}, b""
 

@@ -28,13 +28,18 @@ NOTHING_NEW = signal.SIGUSR1
 """What the process of the models gets while those of HTTP finish what they have accepted: gRPC takes no new calls."""
 
 
-def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> None:
-    """Hold the models, until SIGTERM. The port of gRPC, 0 for none, or an error is sent to `told` once it is known."""
+def models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection | None) -> None:
+    """Hold the models, until SIGTERM.
+
+    The port of gRPC, 0 for none, or an error is sent to `told` once it is known, if anybody listens.
+    """
     os.setpgrp()  # Ctrl-C would reach every process of a group; the supervisor ends them in order
     sys.exit(run(_models(shares, settings, path, told)))
 
 
-async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection) -> int:
+async def _models(
+    shares: dict[str, tuple[Share, ...]], settings: ServeSettings, path: Path, told: Connection | None
+) -> int:
     from bertie.serve import logs
     from bertie.serve.endpoint import Endpoint
     from bertie.serve.models import Models
@@ -53,26 +58,27 @@ async def _models(shares: dict[str, tuple[Share, ...]], settings: ServeSettings,
         async with with_grpc(Endpoint(settings, held)) as port:
             known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else []
             await held.open(shares, known)
-            told.send(port or 0)
+            if told is not None:
+                told.send(port or 0)
             async with background(watch(held, settings.watch_seconds)):
                 await ended.wait()
     except BertieError as error:
-        # At the first start the supervisor reads it and says it; later nobody does.
         LOG.error("the process that holds the models cannot start: %s", error)  # noqa: TRY400 - the sentence says it
-        told.send(error)
+        if told is not None:
+            told.send(error)
         code = 1
     host.close()
     await held.close()
     return code
 
 
-def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
-    """Speak HTTP, until SIGTERM. A number is sent to `told` once requests can be answered."""
+def http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection | None) -> None:
+    """Speak HTTP, until SIGTERM. A number is sent to `told` once requests can be answered, if anybody listens."""
     os.setpgrp()
     run(_http(listener, settings, path, told))
 
 
-async def _http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection) -> None:
+async def _http(listener: socket.socket, settings: ServeSettings, path: Path, told: Connection | None) -> None:
     from bertie.serve.endpoint import Endpoint
     from bertie.serve.server import Server, background
     from bertie.serve.workers.remote import RemoteModels
@@ -82,7 +88,8 @@ async def _http(listener: socket.socket, settings: ServeSettings, path: Path, to
 
     async def tell() -> None:
         await held.ready.wait()
-        told.send(0)
+        if told is not None:
+            told.send(0)
 
     async with background(held.run(path)), background(tell()):
         await Server(Endpoint(settings, held)).serve(sockets=[listener])

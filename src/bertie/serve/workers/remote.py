@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from bertie.tokens import Text
 
 AGAIN_SECONDS = 0.1
 """How long after the other process has ended it is looked for again."""
+
+RETURN_SECONDS = 10.0
+"""How long requests wait for the other process, if it has died: it loads its models in a second or a few."""
 
 SLACK_SECONDS = 1.0
 """How much longer than a request may take its answer is waited for, which the other process should have refused."""
@@ -74,6 +78,8 @@ class RemoteModels:
         self.ready = asyncio.Event()
         """Set once there was something to answer with."""
         self._opened = False
+        self._there = asyncio.Event()
+        self._uncounted: Counter[tuple[str, int]] = Counter()
         self._models: dict[str, RemoteModel] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
@@ -84,6 +90,9 @@ class RemoteModels:
         while True:
             with contextlib.suppress(OSError):
                 reader, self._writer = await asyncio.open_unix_connection(path)
+                uncounted, self._uncounted = self._uncounted, Counter()
+                for (route, status), times in uncounted.items():
+                    self.count(route, status, times)
                 try:
                     await self._listen(reader)
                 finally:
@@ -97,6 +106,7 @@ class RemoteModels:
                 self._opened = head["opened"]
                 if self._opened:
                     self.ready.set()
+                    self._there.set()
                 self._models = {one["name"]: self._told(one) for one in head["models"]}
             elif (waiting := self._waiting.pop(head["id"], None)) is not None and not waiting.done():
                 if "error" in head:
@@ -112,6 +122,7 @@ class RemoteModels:
         if self._writer is not None:
             self._writer.close()
         self._writer, self._opened = None, False
+        self._there.clear()
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if not one.done():
@@ -156,8 +167,8 @@ class RemoteModels:
         return model
 
     @asynccontextmanager
-    async def lease(self, name: str | None = None) -> AsyncIterator[RemoteModel]:
-        """Give a model; the other process holds it while it answers. Raises ModelUnknown."""
+    async def lease(self, name: str | None = None, timeout: float | None = None) -> AsyncIterator[RemoteModel]:
+        """Give a model; the other process holds it while it answers, and minds the time. Raises ModelUnknown."""
         yield self._find(name)
 
     async def load(self, name: str, shares: tuple[Share, ...] = (), *, pinned: bool = True, new: bool = False) -> None:
@@ -169,9 +180,18 @@ class RemoteModels:
         """Forget a model. Raises ModelUnknown."""
         await self.ask("unload", {"model": name})
 
-    def count(self, path: str, status: int) -> None:
-        """Count a request."""
-        self._send({"count": (path, status)})
+    async def returned(self, timeout: float) -> None:
+        """Wait while the other process, which was there once, is started again."""
+        if self._opened or self.closing or not self.ready.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(timeout, RETURN_SECONDS)):
+                await self._there.wait()
+
+    def count(self, path: str, status: int, times: int = 1) -> None:
+        """Count requests, also while nobody is there to be told."""
+        if not self._send({"count": (path, status, times)}):
+            self._uncounted[path, status] += times
 
     async def page(self) -> bytes:
         """Return what Prometheus reads of the whole server."""

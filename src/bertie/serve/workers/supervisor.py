@@ -60,6 +60,7 @@ class Child:
         lived = time.monotonic() - self.begun
         self.wait = 0.0 if lived > SHORT_LIFE else min(max(FIRST_WAIT, 2 * self.wait), LONGEST_WAIT)
         LOG.warning("%s ended after %.0f s with %s; starting it again", self.name, lived, self.process.exitcode)
+        self.arguments = (*self.arguments[:-1], None)  # nobody listens any more: a pipe would fill up
         self.process.close()
         self.process, self.begun = None, time.monotonic()
 
@@ -110,7 +111,7 @@ def supervise(models: Sequence[str], settings: ServeSettings, *, announce: Calla
             pass
         finally:
             # Those who speak to clients first: what they accepted is still answered by the models.
-            deadline = time.monotonic() + GRACE_SECONDS
+            deadline = time.monotonic() + settings.drain_seconds + GRACE_SECONDS
             holder.tell(processes.NOTHING_NEW)
             for child in https:
                 child.terminate()
