@@ -70,7 +70,7 @@ class Cloud:
         self._since = len(self._calls())
 
     def fail(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        """Let operations fail: each has `operation`, and code, message, status, times, skip, drop, slow, body."""
+        """Let operations fail: each has `operation`, and code, message, status, times, skip, drop, lose, slow, body."""
         self._post("/_test/faults", list(faults))
 
     def states(self, **of: Sequence[Mapping[str, Any]]) -> None:

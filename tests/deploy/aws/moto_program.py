@@ -89,7 +89,9 @@ class Watched:
         if "slow" in fault:
             time.sleep(fault["slow"])
             return self.application(environ, start_response)
-        if fault.get("drop"):
+        if fault.get("lose"):  # what is asked happens, and nobody hears of it
+            b"".join(self.application(environ, lambda *_: None))
+        if fault.get("drop") or fault.get("lose"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         status, code, message = fault.get("status", 400), fault["code"], fault.get("message", "no reason")

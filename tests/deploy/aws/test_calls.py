@@ -4,11 +4,21 @@ import time
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
 
-from bertie.deploy.aws.calls import Caller, Made, hidden
+from bertie.deploy.aws.calls import Caller, Made, StillGoingOn, hidden
 from bertie.deploy.aws.session import open_session
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.errors import AccessDenied, DeployError, Interrupted, NameTaken, QuotaExceeded, ResourceMissing, UsageError
+from bertie.errors import (
+    AccessDenied,
+    BertieError,
+    DeployError,
+    Interrupted,
+    NameTaken,
+    QuotaExceeded,
+    ResourceMissing,
+    UsageError,
+)
 from tests.deploy.aws.cloud import ACCOUNT, ROLE, Cloud
 
 MODEL = {
@@ -32,6 +42,52 @@ def test_a_request_is_sent_kept_and_its_secrets_hidden(cloud: Cloud) -> None:
     assert [made.what for made in real.made] == ["model m"]
     assert real.requests[0].arguments["PrimaryContainer"]["Environment"] == {"HF_TOKEN": "***", "MAX_TOKENS": "9"}
     assert cloud.operations() == ["CreateModel"]
+
+
+class Broken:
+    """A client whose requests never come back."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def create_model(self, **_: object) -> None:
+        raise self.error
+
+
+def client_error(status: int) -> ClientError:
+    facts: Any = {"Error": {"Code": "X", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(facts, "CreateModel")
+
+
+@pytest.mark.parametrize(
+    ("error", "listed"),
+    [
+        (KeyboardInterrupt(), True),
+        (ConnectionClosedError(endpoint_url="http://x"), True),
+        (client_error(500), True),
+        (client_error(400), False),
+    ],
+)
+def test_what_may_have_been_made_is_listed_where_no_answer_came(
+    cloud: Cloud, error: BaseException, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = caller()
+    monkeypatch.setattr(type(one.session), "client", lambda *_: Broken(error))
+    with pytest.raises(BertieError) as raised, one.accounted():
+        make(one)
+    assert [made.what for made in one.made] == (["model m, perhaps"] if listed else [])
+    assert ("  model m, perhaps: remove m" in str(raised.value)) == listed
+
+
+def test_what_is_in_use_is_not_listed_for_removal(cloud: Cloud) -> None:
+    for error in (KeyboardInterrupt(), StillGoingOn("it takes long.", hint="wait")):
+        one = caller(dry=True)
+        one.made.append(Made("model m", "remove m"))
+        for in_use in (True, False):
+            with pytest.raises(BertieError) as raised, one.accounted("it goes on", in_use=in_use):
+                raise error
+            assert ("remove m" in raised.value.hint) == (not in_use)
+            assert not in_use or raised.value.hint == "it goes on"
 
 
 @pytest.mark.parametrize("kind", [{"dry": True}, {"show": True}])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertie.deploy.aws.settings import AwsSettings
-from bertie.deploy.sagemaker.batch import Job, check_lines, transform
+from bertie.deploy.sagemaker.batch import Job, _request, check_lines, transform
 from bertie.deploy.sagemaker.settings import ContainerSettings, TransformSettings
 from bertie.deploy.sagemaker.state import Clock
 from bertie.errors import DataNotFound, DataUnreadable, DeployError, Interrupted, ResourceMissing, UsageError
@@ -62,6 +62,29 @@ def test_lines_go_in_and_lines_come_out(cloud: Cloud, tiny_bundle: Path, texts: 
     assert facts["status"] == "Completed"
     bucket, _, key = facts["input"].removeprefix("s3://").partition("/")
     assert cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == texts.read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "takes"), [("ml.c5.xlarge", True), ("ml.g5.xlarge", False)])
+def test_the_key_is_for_disks_that_take_one(kind: str, takes: bool) -> None:
+    job = Job(
+        Path("bundle"),
+        "s3://b/in",
+        OUT,
+        AwsSettings(kms_key="alias/k"),
+        ContainerSettings(instance_type=kind),
+        TransformSettings(),
+    )
+    request = _request(job, "job", "s3://b/in")
+    assert request["TransformOutput"]["KmsKeyId"] == "alias/k"
+    assert ("VolumeKmsKeyId" in request["TransformResources"]) == takes
+
+
+def test_half_a_vpc_is_refused_before_anything_is_sent(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:
+    aws = AwsSettings.load({"role": ROLE, "subnets": "subnet-1"}, environment={})
+    container = ContainerSettings.load({"image": IMAGE, "instance_type": "ml.c5.xlarge"}, environment={})
+    with pytest.raises(UsageError, match="VPC needs both"):
+        transform(Job(tiny_bundle, str(texts), OUT, aws, container, TransformSettings()), QUIET)
+    assert cloud.asked() == []
 
 
 def test_without_waiting_it_says_how_to_follow_and_what_stays(cloud: Cloud, tiny_bundle: Path, texts: Path) -> None:

@@ -78,7 +78,6 @@ def test_what_goes_together(given: dict[str, Any]) -> None:
         (SCALED | {"instance_count": 5}, "more than"),
         (SCALED | {"min_instances": 2}, "not between"),
         (CPU | {"subnets": "a"}, "both"),
-        ({"instance_type": "ml.c5d.xlarge", "kms_key": "alias/k"}, "KMS"),
         ({"instance_type": "ml.g5.xlarge", "image": "huggingface", "multi_model": True}, "Triton"),
     ],
 )

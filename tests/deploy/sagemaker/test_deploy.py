@@ -18,7 +18,7 @@ from bertie.config import ServeSettings
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.sagemaker.deploy import Wanted, deploy_endpoint
-from bertie.deploy.sagemaker.endpoint import alarm_name, resource
+from bertie.deploy.sagemaker.endpoint import Plan, alarm_name, resource
 from bertie.deploy.sagemaker.remove import remove
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
 from bertie.deploy.sagemaker.state import Clock
@@ -426,6 +426,73 @@ def test_what_may_not_be_removed_says_what_is_gone_already(desk: Desk) -> None:
     with pytest.raises(AccessDenied) as raised:
         desk.remove()
     assert "the rest stays, and may cost money" in raised.value.hint
+
+
+def test_an_answer_that_is_lost_is_no_other_endpoint(desk: Desk) -> None:
+    desk.cloud.fail([{"operation": "CreateEndpoint", "code": "", "lose": True}])
+    facts = desk.deploy()
+    assert changes(desk.cloud) == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateEndpoint"]
+    assert "endpoint intents" in facts["made"]
+    assert "answer" in facts
+
+
+def interrupted(seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("clock", [Clock(sleep=interrupted), QUICK])
+def test_an_update_that_nobody_waits_for_any_more_is_not_to_be_removed(desk: Desk, clock: Clock) -> None:
+    desk.deploy()
+    desk.cloud.states(update=[{"EndpointStatus": "Updating"}])
+    with pytest.raises((Interrupted, DeployError)) as raised:
+        desk.deploy(
+            container={"environment": "A=1", "wait_minutes": 0.001},
+            update=True,
+            clock=clock,
+            bake_seconds=0,
+            max_instances=3,
+        )
+    assert "the old model answers until it is done" in raised.value.hint
+    assert "sagemaker-status intents" in raised.value.hint
+    assert "delete" not in raised.value.hint
+
+
+def test_a_failed_trial_of_an_update_leaves_what_answers_alone(desk: Desk) -> None:
+    desk.deploy()
+    fault = {"operation": "InvokeEndpoint", "code": "ModelError", "status": 424, "message": "Received 500", "times": 9}
+    desk.cloud.fail([fault])
+    with pytest.raises(DeployError, match="Received 500") as raised:
+        desk.deploy(container={"environment": "A=1"}, update=True)
+    assert "delete" not in raised.value.hint
+
+
+def test_the_key_is_for_disks_that_take_one(desk: Desk) -> None:
+    desk.deploy(
+        aws={"kms_key": "alias/k"}, container={"instance_type": "ml.c5d.xlarge"}, capture="s3://there/kept", dry=True
+    )
+    for kind, takes in (("ml.c5.xlarge", True), ("ml.c5d.xlarge", False), (None, True)):
+        plan = Plan(
+            "n",
+            "role",
+            IMAGE,
+            "bertie",
+            "s3://b/m",
+            AwsSettings(kms_key="alias/k"),
+            ContainerSettings(instance_type=kind),
+            HostingSettings(capture="s3://there/kept"),
+        )
+        configuration = plan.configuration("m")
+        assert ("KmsKeyId" in configuration) == takes
+        assert configuration["DataCaptureConfig"]["KmsKeyId"] == "alias/k"
+
+
+def test_a_replacement_by_steps_is_waited_for(desk: Desk) -> None:
+    def minutes(traffic: str, count: int) -> float:
+        container = ContainerSettings(instance_type="ml.c5.xlarge", instance_count=count)
+        hosting = HostingSettings.load({"traffic": traffic, "bake_seconds": 300}, environment={})
+        return Plan("n", "r", IMAGE, "bertie", "s3://b/m", AwsSettings(), container, hosting).replaced_within()
+
+    assert [minutes("linear", 4), minutes("canary", 4), minutes("linear", 1), minutes("all", 4)] == [55, 15, 10, 10]
 
 
 def test_waiting_ends(desk: Desk) -> None:

@@ -59,7 +59,7 @@ def train(
         line(f"next: {facts['follow']}")
     else:
         _print_model(facts)
-        line(f"uploads and checkpoints stay in S3; bertie deploy sagemaker-delete {facts['name']} --all removes them")
+        line(f"uploads and checkpoints stay in S3; {facts['remove']} removes them")
 
 
 @with_settings

@@ -38,6 +38,10 @@ class Made:
     remove: str
 
 
+class StillGoingOn(DeployError):
+    """What was waited for takes longer than it may."""
+
+
 @dataclass
 class Caller:
     """Sends requests, one after the other. A dry one checks their arguments and keeps them, and sends nothing."""
@@ -60,7 +64,8 @@ class Caller:
     ) -> dict[str, Any]:
         """Send one request that changes something, such as `CreateModel`; return the answer, {} in a dry run.
 
-        The arguments are checked against the service's own description in both cases. Raises DeployError.
+        The arguments are checked against the service's own description in both cases. What it `makes` is listed also
+        where no answer comes, after Ctrl-C for instance: it may exist then. Raises DeployError.
         """
         client = self.session.client(service)
         self.requests.append(Request(service, operation, hidden(dict(arguments))))
@@ -68,7 +73,12 @@ class Caller:
             if self.dry:
                 _validate(client, operation, dict(arguments))
                 return {}
-            answer: dict[str, Any] = getattr(client, _method(operation))(**arguments)
+            try:
+                answer: dict[str, Any] = getattr(client, _method(operation))(**arguments)
+            except BaseException as error:
+                if makes and not _refused(error):
+                    self.made.append(Made(f"{makes.what}, perhaps", makes.remove))
+                raise
         if makes:
             self.made.append(makes)
         return answer
@@ -89,15 +99,19 @@ class Caller:
         self.made = [made for made in self.made if made.what != what]
 
     @contextmanager
-    def accounted(self, goes_on: str = "") -> Iterator[None]:
+    def accounted(self, goes_on: str = "", *, in_use: bool = False) -> Iterator[None]:
         """Add to every error inside the block, and to Ctrl-C, the list of what was made and how to remove it.
 
-        `goes_on` says what continues in the cloud after Ctrl-C, with the commands to follow and to stop it.
+        `goes_on` says what continues in the cloud after Ctrl-C, with the commands to follow and to stop it. What is
+        `in_use`, or will be as that goes on, is not listed: to remove it would end what answers.
         """
         try:
             yield
         except KeyboardInterrupt:
-            raise Interrupted("stopped waiting." if goes_on else "interrupted.", hint=self._left(goes_on)) from None
+            left = goes_on if in_use else self._left(goes_on)
+            raise Interrupted("stopped waiting." if goes_on else "interrupted.", hint=left) from None
+        except StillGoingOn as error:
+            raise DeployError(error.what, hint=goes_on if in_use else self._left(error.hint)) from error
         except BertieError as error:
             if self.made:
                 kind = type(error) if isinstance(error, DeployError) else DeployError
@@ -118,6 +132,15 @@ def hidden(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [hidden(part) for part in value]
     return HIDDEN if isinstance(value, str) and SECRET.search(name) else value
+
+
+def _refused(error: BaseException) -> bool:
+    """Return whether a service, or the library before it was asked, said no: then nothing was made."""
+    from botocore.exceptions import ClientError, ParamValidationError  # noqa: PLC0415 - an extra
+
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)) < 500
+    return isinstance(error, ParamValidationError)
 
 
 def _method(operation: str) -> str:

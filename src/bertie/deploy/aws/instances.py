@@ -43,6 +43,11 @@ class Instance:
     family: str
     kind: Kind
 
+    @property
+    def takes_key(self) -> bool:
+        """Whether its disks are encrypted with a KMS key of the user's, not by its hardware."""
+        return self.family not in LOCAL_DISK.split()
+
 
 def instance(name: str) -> Instance:
     """Return an instance type. Raises UsageError for Elastic Inference, and for what is not one or is not known."""

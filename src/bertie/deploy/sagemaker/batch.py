@@ -12,12 +12,13 @@ from bertie.bundle.manifest import FILE, Manifest
 from bertie.bundle.read import opened
 from bertie.config import ServeSettings
 from bertie.deploy.aws.calls import Caller, Made
+from bertie.deploy.aws.instances import instance
 from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import Store, check_places, key_of, open_store, split_uri
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.naming import name_of
-from bertie.deploy.sagemaker.checks import machine
+from bertie.deploy.sagemaker.checks import machine, network
 from bertie.deploy.sagemaker.cost import preview
 from bertie.deploy.sagemaker.endpoint import LONGEST_SECONDS, PATIENT, model_request
 from bertie.deploy.sagemaker.images import image_uri, kind_of
@@ -57,6 +58,7 @@ def transform(job: Job, talk: Talk, clock: Clock | None = None) -> dict[str, Any
     Raises UsageError and DataError before anything is sent, and DeployError with the list of what was made.
     """
     found = machine(job.container)
+    network(job.aws)
     if job.batch.at_a_time * job.batch.payload_mb > MOST_MB:
         raise UsageError("--at-a-time times --payload-mb is more than 100 MB.", hint="make one of them smaller")
     split_uri(job.output)
@@ -155,7 +157,9 @@ def _request(job: Job, name: str, given: str) -> dict[str, Any]:
         "InstanceCount": job.container.instance_count,
     }
     if job.aws.kms_key:
-        output["KmsKeyId"] = resources["VolumeKmsKeyId"] = job.aws.kms_key
+        output["KmsKeyId"] = job.aws.kms_key
+        if instance(str(job.container.instance_type)).takes_key:
+            resources["VolumeKmsKeyId"] = job.aws.kms_key
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": given}}
     arguments: dict[str, Any] = {
         "TransformJobName": name,

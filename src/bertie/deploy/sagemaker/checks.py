@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertie.deploy.aws.instances import LOCAL_DISK, Instance, instance, refuse_accelerator
+from bertie.deploy.aws.instances import Instance, instance, refuse_accelerator
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.sagemaker.images import kind_of
 from bertie.deploy.sagemaker.settings import ContainerSettings, HostingSettings
@@ -50,12 +50,7 @@ def check(aws: AwsSettings, container: ContainerSettings, hosting: HostingSettin
     found = machine(container)
     if hosting.multi_model and found.kind == "gpu":
         raise UsageError("a multi-model endpoint on GPUs needs NVIDIA's Triton.", hint="take a CPU type")
-    if aws.kms_key and found.family in LOCAL_DISK.split():
-        raise UsageError(
-            f"{found.name!r} has disks that its hardware encrypts; SageMaker takes no KMS key for them.",
-            hint="leave --kms-key out, or take a type without local disks, such as ml.c7i.xlarge",
-        )
-    _network(aws)
+    network(aws)
     _scaling(container, hosting)
     if hosting.provisioned:
         raise UsageError("--provisioned is for serverless endpoints.", hint="add --serverless, or --min-instances")
@@ -128,9 +123,10 @@ def fits_serverless(unpacked_bytes: int, kind: str, memory_mb: int) -> None:
         raise UsageError(f"{size}, and --memory-mb is {memory_mb:,}.", hint=f"--memory-mb {enough}")
 
 
-def _network(aws: AwsSettings) -> None:
-    network = aws.network()
-    if network and not all(network.values()):
+def network(aws: AwsSettings) -> None:
+    """Raise UsageError for half of a VPC."""
+    given = aws.network()
+    if given and not all(given.values()):
         raise UsageError("a VPC needs both.", expected="--subnets and --security-groups")
 
 

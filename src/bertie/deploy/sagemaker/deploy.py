@@ -104,11 +104,14 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
             _tried(caller, store, plan, trial, talk, _target(plan, artifacts), clock)
         return facts | {"requests": [request.as_dict() for request in caller.requests]}
     if container.wait:
-        with caller.accounted(_goes_on(plan, session.flags)):
-            wait_in_service(caller, name, configuration, talk, minutes=container.wait_minutes, clock=clock)
+        minutes = container.wait_minutes + (plan.replaced_within() if wanted.update else 0)
+        with caller.accounted(_goes_on(plan, session.flags, update=wanted.update), in_use=wanted.update):
+            wait_in_service(caller, name, configuration, talk, minutes=minutes, clock=clock)
+        made, caller.made = caller.made, [] if wanted.update else caller.made  # what answers now is nothing left over
         with caller.accounted():
             _scale(caller, plan)
             facts["answer"] = _tried(caller, store, plan, trial, talk, _target(plan, artifacts), clock)
+        caller.made = [*made, *(one for one in caller.made if one not in made)]
     return facts | {"made": [made.what for made in caller.made]}
 
 
@@ -149,7 +152,14 @@ def _made(caller: Caller, plan: Plan, old: dict[str, Any] | None, talk: Talk, *,
     if not update:
         talk.say(f"making the endpoint {name} in {region}")
         made = Made(f"endpoint {name}", delete_command(name, caller.session.flags))
-        caller.send("sagemaker", "CreateEndpoint", plan.endpoint(called), f"make the endpoint {name}", makes=made)
+        try:
+            caller.send("sagemaker", "CreateEndpoint", plan.endpoint(called), f"make the endpoint {name}", makes=made)
+        except NameTaken:
+            # There was none a moment ago: the answer was lost, and the library asked again. Or somebody was faster.
+            there = endpoint_state(caller, name)
+            if there is None or there.get("EndpointConfigName") != called:
+                raise
+            caller.made.append(made)
         return called
     if old and old.get("EndpointConfigName") == called:
         talk.say(f"the endpoint {name} has this configuration already")  # as where a model joins those of an endpoint
@@ -223,8 +233,13 @@ def _target(plan: Plan, artifacts: list[dict[str, Any]]) -> str | None:
     return str(artifacts[0]["uri"]).rsplit("/", 1)[-1] if plan.hosting.multi_model else None
 
 
-def _goes_on(plan: Plan, flags: str) -> str:
+def _goes_on(plan: Plan, flags: str, *, update: bool) -> str:
     scaling = " Scaling is not set yet." if plan.hosting.max_instances else ""
+    if update:
+        return (
+            f"the update of the endpoint {plan.name} goes on, and the old model answers until it is done.{scaling}\n"
+            f"follow it: {status_command(plan.name, flags)}"
+        )
     return (
         f"the endpoint {plan.name} goes on being made, and costs money when it is ready.{scaling}\n"
         f"follow it: {status_command(plan.name, flags)}\nremove it: {delete_command(plan.name, flags, everything=True)}"

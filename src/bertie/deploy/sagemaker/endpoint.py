@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertie.deploy.aws.instances import instance
 from bertie.deploy.aws.settings import AwsSettings, parts
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.sagemaker.checks import DEFAULT_CONCURRENCY
@@ -78,7 +79,8 @@ class Plan:
             arguments["DataCaptureConfig"] = self._capture(self.hosting.capture)
         if self.hosting.asynchronous:
             arguments["AsyncInferenceConfig"] = self._asynchronous()
-        if self.aws.kms_key:
+        kind = self.container.instance_type
+        if self.aws.kms_key and (kind is None or instance(kind).takes_key):
             arguments["KmsKeyId"] = self.aws.kms_key
         arguments["Tags"] = tags(self.name, self.aws.tag_pairs())
         return {"EndpointConfigName": hashed(self.name, arguments), **arguments}
@@ -97,6 +99,11 @@ class Plan:
         if not self.hosting.serverless:  # a serverless one is replaced by SageMaker itself, without steps
             arguments["DeploymentConfig"] = self._replacement()
         return arguments
+
+    def replaced_within(self) -> float:
+        """Return the minutes in which requests go over to the new machines by steps, each of which is watched."""
+        steps = {"all": 1, "canary": 2, "linear": 100 / STEP_PERCENT}[self._traffic()]
+        return (steps + 1) * self.hosting.bake_seconds / 60
 
     def alarm(self) -> dict[str, Any]:
         """Return the arguments of PutMetricAlarm: more server errors in a minute than an update may cause."""
@@ -231,6 +238,10 @@ class Plan:
         clients = {"MaxConcurrentInvocationsPerInstance": hosting.concurrency} if hosting.concurrency else {}
         return {"OutputConfig": output} | ({"ClientConfig": clients} if clients else {})
 
+    def _traffic(self) -> str:
+        """Return how requests go over: one machine has no tenth."""
+        return self.hosting.traffic if self.container.instance_count > 1 else "all"
+
     def _replacement(self) -> dict[str, Any]:
         hosting = self.hosting
         step = {"Type": "CAPACITY_PERCENT", "Value": STEP_PERCENT}
@@ -239,9 +250,7 @@ class Plan:
             "canary": {"Type": "CANARY", "CanarySize": step},
             "linear": {"Type": "LINEAR", "LinearStepSize": step},
         }
-        # One machine has no tenth.
-        traffic = hosting.traffic if self.container.instance_count > 1 else "all"
-        routing = {**kinds[traffic], "WaitIntervalInSeconds": hosting.bake_seconds}
+        routing = {**kinds[self._traffic()], "WaitIntervalInSeconds": hosting.bake_seconds}
         alarms = [alarm_name(self.name), *parts(hosting.rollback_alarms)]
         return {
             "BlueGreenUpdatePolicy": {

@@ -38,6 +38,8 @@ class Job:
 
     name: str
     region: str
+    flags: str = ""
+    """With which a command looks in the same place."""
 
     @property
     def what(self) -> str:
@@ -47,7 +49,7 @@ class Job:
 
 def follow_command(job: Job) -> str:
     """Return the command that follows a job and fetches its model."""
-    return f"bertie deploy sagemaker-follow {job.name} --region {job.region}"
+    return f"bertie deploy sagemaker-follow {job.name}{job.flags or f' --region {job.region}'}"
 
 
 def stop_command(job: Job) -> str:

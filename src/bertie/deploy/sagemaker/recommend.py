@@ -8,7 +8,8 @@ rate (exp(decay s) - 1) = decay for the service time s: Kingman's bound for the 
 
 The server forms batches, so there are two estimates. One text at a time, the service time is the latency of one text:
 too much for a busy server. In batches it is the share of one text in the throughput, and a request waits for the rest
-of its own batch too: too much for an idle one. The lower one is taken; test_recommend.py compares it with a load test.
+of its own batch too: too much for an idle one. The lower one is taken. For the load test that
+test_recommend.py compares it with it is a sixth too low: the load came from the same two cores there.
 """
 
 from __future__ import annotations
@@ -129,8 +130,7 @@ def chosen(
 def expected(service: Service, rate: float) -> tuple[float, float]:
     """Return how busy one server is, from 0 to 1 and beyond, and its 99th percentile in ms; infinity if it is too busy.
 
-    The service's own 99th percentile and that of the wait are added: more than the truth, for both are seldom bad at
-    once.
+    The service's own 99th percentile and that of the wait are added; both are seldom bad at once.
     """
     alone = service.p50_ms + HTTP_MS
     shared = min(alone, 1000 / service.texts_per_s + HTTP_MS)

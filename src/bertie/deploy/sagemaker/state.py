@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bertie.deploy.aws.calls import Caller
+from bertie.deploy.aws.calls import Caller, StillGoingOn
 from bertie.deploy.aws.tags import tagged
 from bertie.deploy.sagemaker.endpoint import log_group
 from bertie.errors import DeployError, NameTaken, ResourceMissing
@@ -84,7 +84,7 @@ def wait_in_service(
         if status in DONE:
             return _judged(state, name, configuration, caller.session.flags)
         if passed > minutes * 60:
-            raise DeployError(
+            raise StillGoingOn(
                 f"the endpoint {name!r} is still {status} after {minutes:g} minutes.",
                 hint=status_command(name, caller.session.flags),
             )

@@ -18,13 +18,14 @@ from bertie.deploy.aws.session import open_session, role_arn
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.store import Store, check_places, key_of, open_store, split_uri
 from bertie.deploy.naming import slug
-from bertie.deploy.sagemaker.following import Job, fetch, follow, follow_command, stop_command
+from bertie.deploy.sagemaker.following import Job, describe, fetch, follow, follow_command, stop_command
 from bertie.deploy.sagemaker.images import PYTORCH, training_image_uri
 from bertie.deploy.sagemaker.source_folder import write_source_folder
-from bertie.deploy.sagemaker.state import Clock
+from bertie.deploy.sagemaker.state import Clock, delete_command
 from bertie.deploy.sagemaker.training_request import CODE, Plan, hyperparameters, is_folder, job_name, machine
 from bertie.deploy.sagemaker.training_settings import TrainingJobSettings
 from bertie.disk import refuse_filled
+from bertie.errors import NameTaken
 from bertie.pipeline.load_data import load_splits
 from bertie.talk import Talk
 from bertie.train.base_models import resolve
@@ -88,7 +89,7 @@ def _start(
     image = training_image_uri(session, wanted.job.image, gpu=gpu)
     role = role_arn(session, wanted.aws.role)
     name = wanted.job.name or slug(Path(wanted.data.rstrip("/")).name.partition(".")[0])
-    job = Job(job_name(name), session.region)
+    job = Job(job_name(name), session.region, session.flags)
     with caller.accounted():
         there = [at for at in files.values() if "://" in at]
         check_places(caller, wanted.train.checkpoints, *there)
@@ -99,8 +100,17 @@ def _start(
             name, job.name, role, image, channels, store.uri(key_of(name)), kept, values, wanted.aws, wanted.job
         )
         made = Made(job.what, stop_command(job))
-        caller.send("sagemaker", "CreateTrainingJob", plan.request(), f"start the training job {job.name}", makes=made)
+        try:
+            caller.send(
+                "sagemaker", "CreateTrainingJob", plan.request(), f"start the training job {job.name}", makes=made
+            )
+        except NameTaken:
+            # The name holds the second: the answer was lost, and the library asked again. Or somebody else's is there.
+            if describe(caller, job).get("OutputDataConfig", {}).get("S3OutputPath") != plan.output:
+                raise
+            caller.made.append(made)
     facts = {"job": job.name, "name": name, "region": job.region, "image": image, "checkpoints": kept}
+    facts["remove"] = delete_command(name, session.flags, everything=True)
     return caller, job, facts
 
 
@@ -123,7 +133,7 @@ def follow_job(job: str, aws: AwsSettings, out: Path | None, talk: Talk, clock: 
     out = out or Path(job)
     refuse_filled(out)
     session = open_session(aws)
-    done = finish(Caller(session), Job(job, session.region), out, talk, clock)
+    done = finish(Caller(session), Job(job, session.region, session.flags), out, talk, clock)
     return {"job": job, "region": session.region} | done
 
 

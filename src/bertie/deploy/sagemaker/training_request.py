@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertie.config import DataSettings, SplitSettings, TrainSettings
-from bertie.deploy.aws.instances import LOCAL_DISK, Instance, instance
+from bertie.deploy.aws.instances import Instance, instance
 from bertie.deploy.aws.settings import AwsSettings
 from bertie.deploy.aws.tags import tags
 from bertie.deploy.container.metrics import definitions
@@ -77,8 +77,7 @@ class Plan:
         settings = self.settings
         machines: dict[str, Any] = {"InstanceType": settings.instance_type, "InstanceCount": settings.instances}
         machines["VolumeSizeInGB"] = settings.volume_gb
-        # A type's own disks are encrypted by its hardware, and a key for them is refused.
-        if self.aws.kms_key and instance(str(settings.instance_type)).family not in LOCAL_DISK.split():
+        if self.aws.kms_key and instance(str(settings.instance_type)).takes_key:
             machines["VolumeKmsKeyId"] = self.aws.kms_key
         return machines
 
