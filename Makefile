@@ -11,11 +11,14 @@ DEMO ?= demo
 demo: $(READY)  ## the main job on the data that ships with the package
 	$(BIN)/bertie demo --dir $(DEMO) --overwrite
 
+# Two files of tests at a time: most wait for processes of one core.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: $(READY)  ## everything, slow tests too
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-fast: $(READY)  ## all but the slow tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: $(READY)  ## prints nothing but what is wrong
 	@$(BIN)/ruff format --quiet --diff .

@@ -73,7 +73,8 @@ class Reader:
         self.servers: list[subprocess.Popen[bytes]] = []
         self.ports = {shown: _free_port() for shown in ("8080", "8081", "8082")}
         self.environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
+        if "PYTEST_XDIST_WORKER" not in os.environ:  # beside other tests, two threads would wait for each other
+            self.environment.pop("OMP_NUM_THREADS", None)  # set for tiny models; these commands run as a user's would
         # Commands that name no number of passes make this many: enough to beat a bag of words by far.
         self.environment["BERTIE_TRAIN_MAX_PASSES"] = "4"
         # Those that name no candidates try these: all take minutes, and have tests of their own.
