@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.tables.inference import infer
 from benchmarks.tables.serving import lasting, serve
-from benchmarks.tables.training import defaults, demo, distill, million_rows, train, train_time
+from benchmarks.tables.training import defaults, demo, distill, million_rows, train, train_speed, train_time
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -26,6 +26,7 @@ are noisy: compare the rows of one table, which come from one run, and quote rat
 SECTIONS = {
     "train": train,
     "train_time": train_time,
+    **dict.fromkeys(("train_speed", "train_speed_gpu"), train_speed),
     "infer": infer,
     "serve": serve,
     **dict.fromkeys(("serve_overload", "serve_soak", "serve_replace", "serve_kill"), lasting),

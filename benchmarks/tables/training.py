@@ -84,6 +84,28 @@ The floor that the fp32 rate allows for the 6.1 TFLOP of a pass is {floor:.0f} s
 """
 
 
+def train_speed(record: dict[str, Any]) -> str:
+    """Return the section on speed by shape and length."""
+    found = {(run["shape"], run["length"], run["who"]): run for run in record["runs"]}
+    rows = []
+    for shape, length in dict.fromkeys((run["shape"], run["length"]) for run in record["runs"]):
+        ours, other = (found[shape, length, who] for who in ("bertie", "Trainer"))
+        rates = [f"{run['texts_per_s']:,.1f}" for run in (ours, other)]
+        rows.append([shape, length, ours["precision"], *rates, f"{ours['texts_per_s'] / other['texts_per_s']:.2f}"])
+    where = "a GPU" if record["runs"][0]["device"] == "cuda" else "a CPU; no GPU was at hand"
+    return f"""
+## Training speed by shape and length
+
+`python -m benchmarks.train_speed`, on {where}. Updates of 32 texts, random weights and tokens. `bertie train` leaves
+the embeddings as they are, which the Trainer does not by itself; its batches are grouped by length and padded to the
+longest.
+
+{table(["shape", "tokens a text", "format", "Bertie, texts/s", "Trainer, texts/s", "times"], rows)}
+
+{machine(record)}
+"""
+
+
 def defaults(record: dict[str, Any]) -> str:
     """Return the section on the choice of settings."""
     rows: dict[tuple[str, str], dict[str, list[float]]] = {}
