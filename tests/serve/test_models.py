@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import bertie
+from bertie.bundle.manifest import FILE, Manifest
+from bertie.bundle.write import complete
 from bertie.config import ServeSettings
 from bertie.errors import (
     BundleDamaged,
@@ -20,6 +22,7 @@ from bertie.errors import (
     ModelTooLarge,
     ModelUnknown,
     NotReady,
+    ProbeFailed,
     RequestInvalid,
 )
 from bertie.serve.loaded import Loaded
@@ -113,6 +116,22 @@ async def test_where_the_new_one_is_broken_the_old_one_goes_on(bundles: list[Pat
         await models.load("one", (Share(bundles[1]), Share(Path("nowhere"))))
     assert await asked(models) == "delivery"
     assert models.find("one").bundles == (str(bundles[0]),)
+    await models.close()
+
+
+async def test_where_the_new_one_answers_otherwise_than_when_it_was_made_the_old_one_goes_on(
+    bundles: list[Path],
+) -> None:
+    models = made()
+    await models.open({"one": (Share(bundles[0]),)})
+    # Whole, by all its hashes; only what it says of the probe's texts is not what it said then.
+    probe = json.loads((bundles[0] / "probe.json").read_text())
+    probe["scores"] = [row[::-1] for row in probe["scores"]]
+    (bundles[0] / "probe.json").write_text(json.dumps(probe))
+    complete(bundles[0], Manifest.from_file(bundles[0] / FILE).model_dump(exclude={"format", "files"}))
+    with pytest.raises(ProbeFailed):
+        await models.load("one")
+    assert await asked(models) == "delivery"
     await models.close()
 
 
