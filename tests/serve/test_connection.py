@@ -206,6 +206,11 @@ def test_a_connection_too_many_is_refused_and_room_comes_back(server: Running) -
         one.close()
     time.sleep(0.2)
     assert httpx.get(f"{server.url}/ping").status_code == 200
+    # Whoever runs the server sees it: in the numbers, and in the log under the identifier that the client was told.
+    counted = 'bertie_requests_total{path="connection",status="429"} '
+    assert counted in httpx.get(f"{server.url}/metrics").text
+    [line] = [line for line in server.said().splitlines() if said.split(b"x-request-id: ")[1][:16].decode() in line]
+    assert "route=connection status=429 error=Overloaded" in line
 
 
 def asking_much(*, more: str = "") -> bytes:

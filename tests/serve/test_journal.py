@@ -125,7 +125,7 @@ async def test_an_error_nobody_expected_is_told_by_its_place_and_not_by_its_word
     classifier: bertie.Classifier, kept: Kept
 ) -> None:
     class Broken:
-        def check(self) -> None:
+        async def returned(self, _: float) -> None:
             raise RuntimeError(f"cannot read {MARKER}")
 
         def count(self, *_: object) -> None:
@@ -136,7 +136,7 @@ async def test_an_error_nobody_expected_is_told_by_its_place_and_not_by_its_word
     assert (response.status_code, MARKER in response.text) == (500, False)
     (line,) = kept.lines
     assert (line["level"], line["error"]) == ("error", "RuntimeError")
-    assert line["at"][-1].endswith(" check")
+    assert line["at"][-1].endswith(" returned")
     assert MARKER not in json.dumps(line)
 
 

@@ -351,7 +351,7 @@ def test_a_client_that_stops_in_the_midst_is_hung_up_on(pieces: list[bytes], sta
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    impatient = limited(ServeSettings(header_seconds=0.2), Memory(2**20))
+    impatient = limited(ServeSettings(header_seconds=0.2), Memory(2**20), lambda *_: None)
 
     async def main() -> None:
         server = uvicorn.Server(uvicorn.Config(refusing, http=impatient, lifespan="off", log_level="critical"))

@@ -8,6 +8,8 @@ its answer for as long is cut off, and what it has not taken counts as memory th
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bertie.config import ServeSettings
 from bertie.errors import BertieError, ClientSlow, HeaderTooLarge, Overloaded, RequestError
+from bertie.serve.journal import Entry
 from bertie.serve.memory import Memory
 from bertie.serve.wire.exchange import write_error
 
@@ -26,12 +29,17 @@ MAX_HEADERS = 100
 """As Apache has it."""
 
 
+ROUTE = "connection"
+"""Stands for the path of what was refused before its path was read, in numbers and in the log."""
+
+
 class Connection(HttpToolsProtocol):
     """One connection."""
 
     header_seconds: float
     max_connections: int
     memory: Memory
+    count: Callable[[str, int], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -142,11 +150,15 @@ class Connection(HttpToolsProtocol):
         self._refused = error
         if self.transport.is_closing():
             return
+        entry = Entry(secrets.token_hex(8), "-", ROUTE, error.http_status, facts={"error": type(error).__name__})
+        entry.write()
+        self.count(ROUTE, error.http_status)
         body = write_error(error)
         status = f"{error.http_status} {HTTPStatus(error.http_status).phrase}"
         head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         again = "retry-after: 1\r\n" if isinstance(error, Overloaded) else ""
-        self.transport.write(f"{head}{again}connection: close\r\n\r\n".encode() + body)
+        named = f"x-request-id: {entry.request_id}\r\n"
+        self.transport.write(f"{head}{again}{named}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
 
     def _expect_less(self) -> None:
@@ -187,11 +199,12 @@ def _too_large() -> HeaderTooLarge:
     )
 
 
-def limited(settings: ServeSettings, memory: Memory) -> type[Connection]:
-    """Return the class of connections with these limits, whose unread answers are counted."""
+def limited(settings: ServeSettings, memory: Memory, count: Callable[[str, int], None]) -> type[Connection]:
+    """Return the class of connections with these limits, whose unread answers are counted, and what is refused."""
     limits = {
         "header_seconds": settings.header_seconds,
         "max_connections": settings.max_connections,
         "memory": memory,
+        "count": staticmethod(count),
     }
     return type("LimitedConnection", (Connection,), limits)

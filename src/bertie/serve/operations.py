@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -61,9 +62,12 @@ def enclose(app: FastAPI, settings: ServeSettings) -> None:
     app.add_middleware(Journal)
 
 
-def uvicorn_options(settings: ServeSettings, memory: Memory, certified: Certificate | None) -> dict[str, Any]:
-    """Return what uvicorn needs to be told for all that."""
-    options: dict[str, Any] = {"http": limited(settings, memory), "ws": "none", "access_log": False, "log_config": None}
+def uvicorn_options(
+    settings: ServeSettings, memory: Memory, count: Callable[[str, int], None], certified: Certificate | None
+) -> dict[str, Any]:
+    """Return what uvicorn needs to be told for all that; `count` is told what is refused before its path is read."""
+    http = limited(settings, memory, count)
+    options: dict[str, Any] = {"http": http, "ws": "none", "access_log": False, "log_config": None}
     if certified is not None:
 
         async def refresh() -> None:

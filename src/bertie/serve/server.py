@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
         logs.configure(settings)
         allow_connections(settings.max_connections)
         certified = certificate(settings.tls_cert, settings.tls_key)
-        options = uvicorn_options(settings, endpoint.memory, certified)
+        options = uvicorn_options(settings, endpoint.memory, endpoint.models.count, certified)
         config = uvicorn.Config(make_app(endpoint), timeout_graceful_shutdown=GRACE_SECONDS, **options)
         config.load()
         config.ssl = certified.context if certified else None
