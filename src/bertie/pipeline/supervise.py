@@ -64,8 +64,10 @@ def in_worker(restarts: int, ended: Callable[[int], None] | None = None) -> int:
 
 
 def _next(left: int) -> str:
-    if "WORLD_SIZE" in os.environ:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun starts all again if it may (--max-restarts), after a kill with fewer tokens at once"
+    if "WORLD_SIZE" in os.environ:  # somebody else's processes, such as an old PyTorchJob's
+        return "start all processes of this training again, and they go on from the last checkpoint"
     if left:
         return "starting again from the last checkpoint with fewer tokens at once"
     return (
