@@ -183,7 +183,8 @@ class _Trainer:
         line = {"update": step.update, "loss": loss, "learning_rate": step.learning_rate, "tokens_per_s": rate}
         log.write(line)
         self.talk.measured(line)
-        self.validation_seconds = len(self.validation.mine.ids) / rate
+        if rate:  # the last batch of a pass may have fewer texts than there are processes
+            self.validation_seconds = len(self.validation.mine.ids) / rate
         metric = self.job.settings.metric
         best = f"  best {metric} {self.standing.best[metric]:.3f}" if self.standing.best else ""
         bar.advance(0, note=f"pass {len(self.standing.curve) + 1} of at most {self.passes}  loss {loss:.3f}{best}")
