@@ -89,6 +89,8 @@ class TokenCache:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
             self._make_room(size)
+            if (self.folder / key).is_file():  # no entry, and nobody's but the cache's
+                (self.folder / key).unlink()
             with disk.folder(self.folder / key, replace=True, private=True) as stage:
                 for name, array in arrays.items():
                     _save(stage / f"{name}.npy", array)
