@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def test_a_full_disk_is_no_fault_of_the_candidate(
 ) -> None:
     """As a library says it that writes files itself."""
     monkeypatch.setattr(module, "CANDIDATES", (Crashing(),))
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     if error is None:
         assert optimize(tiny_run, tmp_path / "out", candidates="")["chosen"] == "onnx-fp32"
         return

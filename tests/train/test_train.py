@@ -50,6 +50,10 @@ def fitted(
     )
 
 
+def full(*_: object) -> None:
+    raise OutputError("the disk is full.")
+
+
 def weights(fit: Fitted) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = load_file(fit.checkpoint / "model.safetensors")
     return found
@@ -108,9 +112,6 @@ def test_a_training_that_had_waited_enough_does_not_go_on(
 ) -> None:
     usual: dict[str, Any] = {"max_passes": 20, "patience": 1, "checkpoint_updates": 1}
     quiet = fitted(tiny_base, tmp_path / "quiet", **usual)
-
-    def full(*_: object) -> None:
-        raise OutputError("the disk is full.")
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", full)
@@ -191,9 +192,6 @@ def test_on_a_machine_that_is_slow_in_the_number_format_of_before_it_goes_on_in_
     usual: dict[str, Any] = {"max_passes": 3, "precision": "auto", "checkpoint_updates": 10}
     seconds = {torch.bfloat16: 1.0, torch.float32: 2.0}
     monkeypatch.setattr(device, "_seconds", lambda _, dtype: seconds[dtype])
-
-    def full(*_: object) -> None:
-        raise OutputError("the disk is full.")
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", full)
