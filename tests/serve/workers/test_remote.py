@@ -27,6 +27,9 @@ def test_requests_wait_for_a_process_that_comes_back_and_are_counted(tmp_path: P
     async def scene() -> None:
         models, path = RemoteModels(), tmp_path / "models"
         await models.returned(20)  # nobody was there yet, so that nobody comes back
+        begun = asyncio.get_running_loop().time()
+        await RemoteModels(again=True).returned(0.1)  # but who takes the place of another knows that somebody is
+        assert asyncio.get_running_loop().time() - begun > 0.05
         running = asyncio.create_task(models.run(path))
         one = await asyncio.start_unix_server(serve, path)
         await models.ready.wait()

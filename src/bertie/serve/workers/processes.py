@@ -83,7 +83,7 @@ async def _http(listener: socket.socket, settings: ServeSettings, path: Path, to
     from bertie.serve.server import Server, background
     from bertie.serve.workers.remote import RemoteModels
 
-    held = RemoteModels()
+    held = RemoteModels(again=told is None)
     _end_with_the_supervisor()
 
     async def tell() -> None:

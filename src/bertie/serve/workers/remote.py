@@ -72,7 +72,9 @@ class RemoteModel:
 class RemoteModels:
     """The models of another process, as that process tells of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: bool = False) -> None:
+        """Know of none yet; `again` says that this process takes the place of one that has died."""
+        self._again = again
         self.closing = False
         """Whether the server takes nothing new."""
         self.ready = asyncio.Event()
@@ -181,8 +183,8 @@ class RemoteModels:
         await self.ask("unload", {"model": name})
 
     async def returned(self, timeout: float) -> None:
-        """Wait while the other process, which was there once, is started again."""
-        if self._opened or self.closing or not self.ready.is_set():
+        """Wait for the other process where it was there once: it is started again, or this one is."""
+        if self._opened or self.closing or not (self._again or self.ready.is_set()):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout, RETURN_SECONDS)):
