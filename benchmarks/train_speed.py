@@ -11,6 +11,7 @@ of its own. The record goes to `benchmarks/results/train_speed.json`, or train_s
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def bertie(case: Case) -> dict[str, Any]:
     batches = Batches(tokens, BATCH, BATCH_TOKENS, 0)
     targets = np.eye(2, dtype=np.int64)[texts % 2]
     loss = Loss(targets, "single-label", np.ones(2, np.float32), here.device)
-    order = ((number, some) for number, some in enumerate(some for turn in range(1000) for some in batches.epoch(turn)))
+    order = enumerate(some for turn in itertools.count() for some in batches.epoch(turn))
     steps = fit(
         weights,
         lambda: forward,
@@ -100,8 +100,10 @@ def bertie(case: Case) -> dict[str, Any]:
         schedule=lambda _: 1e-5,
         add_up=lambda _: None,
     )
-    precision = next(name for name, dtype in device.DTYPES.items() if dtype is here.dtype)
-    return _timed(lambda: next(steps), case.seconds) | {"precision": precision, "device": here.device.type}
+    return _timed(lambda: next(steps), case.seconds) | {
+        "precision": device.name_of(here.dtype),
+        "device": here.device.type,
+    }
 
 
 def trainer(case: Case) -> dict[str, Any]:
@@ -154,8 +156,7 @@ def trainer(case: Case) -> dict[str, Any]:
         )
         taught = Trainer(case.model(), arguments, train_dataset=rows, data_collator=collate, callbacks=[Watch()])
         taught.train()
-    precision = next(name for name, dtype in device.DTYPES.items() if dtype is here.dtype)
-    return clock.found() | {"precision": precision, "device": here.device.type}
+    return clock.found() | {"precision": device.name_of(here.dtype), "device": here.device.type}
 
 
 class _Clock:
@@ -214,7 +215,7 @@ def main() -> None:
         print(json.dumps(CONTESTANTS[name](Case(shape, length, given.seconds))))
         return
     runs = []
-    for shape, length, name in product(SHAPES, LENGTHS, CONTESTANTS):
+    for shape, length, name in itertools.product(SHAPES, LENGTHS, CONTESTANTS):
         command = [sys.executable, "-m", "benchmarks.train_speed", "--seconds", str(given.seconds)]
         done = subprocess.run([*command, "--one", name, shape, length], stdout=subprocess.PIPE, text=True, check=True)
         runs.append({"shape": shape, "length": length, "who": name} | json.loads(done.stdout.splitlines()[-1]))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.markdown import machine, table
-
-LIMITS = Path(__file__).parents[1] / "results" / "infer.md"
-"""What limits the figures, by hand: profiles are read by people."""
+from benchmarks.tables.markdown import limits, machine, table
 
 
 def infer(record: dict[str, Any]) -> str:
@@ -80,7 +76,7 @@ variant, {most["variant"]} ({parts}), allow {most["ceiling_texts_per_s"]["all"]:
 {100 * share["all"]:.0f} % of it; {100 * share["needed"]:.0f} % where only what is needed counts.
 
 {table(["precision", "product by", "10⁹ operations/s", "texts/s"], rates)}
-{_starts(record)}{_contract(record)}{LIMITS.read_text(encoding="utf-8") if LIMITS.is_file() else ""}
+{_starts(record)}{_contract(record)}{limits("infer")}
 {machine(record)}
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def mean(value: dict[str, float]) -> str:
@@ -19,3 +22,9 @@ def machine(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     where = f"{machine['cores']} cores of {machine['processor']}"
     return f"Measured {machine['date']} at {machine['commit']} on {where}; {versions}."
+
+
+def limits(name: str) -> str:
+    """Return what limits the figures of a record, written by hand: profiles are read by people."""
+    path = RESULTS / f"{name}.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

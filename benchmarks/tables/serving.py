@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.serving.contestants import OURS
-from benchmarks.tables.markdown import machine, table
-
-LIMITS = Path(__file__).parents[1] / "results" / "serve.md"
-"""What limits the figures, by hand: profiles are read by people."""
+from benchmarks.tables.markdown import limits, machine, table
 
 
 def serve(record: dict[str, Any]) -> str:
@@ -50,7 +46,7 @@ The runtime by itself, without a server, takes {paced:.2f} ms for texts at the s
 {texts:,.0f} texts/s in batches with nothing else to do: the ceiling.
 {_goals(goals)}
 {chr(10).join(["", *absent, ""]) if absent else ""}{_overload(over) if over else ""}
-{LIMITS.read_text(encoding="utf-8") if LIMITS.is_file() else ""}{machine(record)}
+{limits("serve")}{machine(record)}
 """
 
 

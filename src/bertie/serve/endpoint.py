@@ -40,6 +40,11 @@ class Endpoint:
         self.memory = Memory(settings.max_bodies_mb * 2**20)
         self._aside = CapacityLimiter(ASIDE)
 
+    async def ready(self) -> None:
+        """Wait for models that are gone for a moment. Raises NotReady where they do not come back, or never were."""
+        await self.models.returned(self.settings.timeout_seconds)
+        self.models.check()
+
     async def aside(self, large: bool, work: Callable[[], Result]) -> Result:
         """Return what some work returns that is done at once, or, where it is large, beside all others."""
         return await to_thread.run_sync(work, limiter=self._aside) if large else work()
@@ -69,8 +74,7 @@ class Endpoint:
         `model` is the name of the one that is asked, the server's first if there is none.
         """
         timeout = self.settings.timeout_seconds
-        await self.models.returned(timeout)
-        self.models.check()
+        await self.ready()
         self.models.find(model)
         async with self.body(request) as body, self.models.lease(model, timeout) as held:
             limits = Limits(held.pairs, self.settings.max_texts, self.settings.max_characters)

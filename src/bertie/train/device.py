@@ -37,6 +37,11 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return how the settings call a number format."""
+    return next(name for name, known in DTYPES.items() if known is dtype)
+
+
 def version() -> str:
     """Return PyTorch's version."""
     return str(torch.__version__)

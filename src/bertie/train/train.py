@@ -112,7 +112,7 @@ class _Trainer:
         # Reading the loss makes a GPU wait, so it is read now and then; of a short pass, ten times.
         self.log_updates = max(1, min(LOG_UPDATES, in_pass // 10))
         self.keeper = Keeper(job, talk, cluster, self.machine.device)
-        self.standing = Standing(precision=_name(self.machine.dtype))
+        self.standing = Standing(precision=device.name_of(self.machine.dtype))
         self.best_weights: torch.Tensor | None = None
         self.started = time.monotonic()
         self.skipped = 0.0
@@ -193,14 +193,14 @@ class _Trainer:
         """Go on in fp32, from weights that no broken gradient has touched. Raises TrainingError if it is fp32."""
         if self.weights.dtype is torch.float32:
             raise TrainingError(f"{why}.", hint="try a lower --learning-rate")
-        self.talk.warn(f"{why} in {_name(self.weights.dtype)}; going on in fp32")
+        self.talk.warn(f"{why} in {device.name_of(self.weights.dtype)}; going on in fp32")
         self._compute_in(torch.float32)
 
     def _compute_in(self, dtype: torch.dtype) -> None:
         self.weights.compute_in(dtype)
         self.machine = device.Machine(self.machine.device, dtype)
         self.forward = forward_of(self.weights.computing, self.machine, self.job.encoder.pad_id)
-        self.standing.precision = _name(dtype)
+        self.standing.precision = device.name_of(dtype)
 
     def _end_pass(self, log: Log, stop: Stop) -> None:
         here, metric = self.standing, self.job.settings.metric
@@ -321,7 +321,3 @@ class _Trainer:
         if self.cluster.leads:
             place = self.job.run / checkpoint.FOLDER
             checkpoint.save(self.weights.model, self.job.base, self.job.encoder.limits.max_tokens, place)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return next(name for name, known in device.DTYPES.items() if known is dtype)

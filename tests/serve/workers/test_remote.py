@@ -36,7 +36,7 @@ def test_requests_wait_for_a_process_that_comes_back_and_are_counted(tmp_path: P
         one.close()
         assert models._writer is not None
         models._writer.transport.abort()
-        while models._opened:
+        while models._opened.is_set():
             await asyncio.sleep(0.01)
         for _ in range(3):
             models.count("/invocations", 503)

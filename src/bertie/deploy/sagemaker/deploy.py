@@ -107,11 +107,11 @@ def deploy_endpoint(wanted: Wanted, talk: Talk, clock: Clock | None = None) -> d
         minutes = container.wait_minutes + (plan.replaced_within() if wanted.update else 0)
         with caller.accounted(_goes_on(plan, session.flags, update=wanted.update), in_use=wanted.update):
             wait_in_service(caller, name, configuration, talk, minutes=minutes, clock=clock)
-        made, caller.made = caller.made, [] if wanted.update else caller.made  # what answers now is nothing left over
+        live, caller.made = (caller.made, []) if wanted.update else ([], caller.made)  # what answers is no left-over
         with caller.accounted():
             _scale(caller, plan)
             facts["answer"] = _tried(caller, store, plan, trial, talk, _target(plan, artifacts), clock)
-        caller.made = [*made, *(one for one in caller.made if one not in made)]
+        caller.made = [*live, *caller.made]
     return facts | {"made": [made.what for made in caller.made]}
 
 

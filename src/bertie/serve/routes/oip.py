@@ -99,7 +99,7 @@ def router(endpoint: Endpoint) -> APIRouter:
     @as_problem
     async def infer(request: Request, model: str, version: str = "1") -> Response:
         length = request.headers.get("inference-header-content-length", "")
-        await endpoint.models.returned(endpoint.settings.timeout_seconds)
+        await endpoint.ready()
         _check(model, version, endpoint)
         return await endpoint.answer(request, lambda body, limits: oip.read(body, length, model, limits), model)
 

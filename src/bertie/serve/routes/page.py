@@ -124,8 +124,7 @@ def router(endpoint: Endpoint) -> APIRouter:
 
 async def _explain(endpoint: Endpoint, request: Request) -> Response:
     settings = endpoint.settings
-    await endpoint.models.returned(settings.timeout_seconds)
-    endpoint.models.check()
+    await endpoint.ready()
     endpoint.models.find()
     async with endpoint.body(request) as body, endpoint.models.lease(None, settings.timeout_seconds) as held:
         text, label = read(body, Limits(held.pairs, settings.max_texts))

@@ -79,8 +79,7 @@ class RemoteModels:
         """Whether the server takes nothing new."""
         self.ready = asyncio.Event()
         """Set once there was something to answer with."""
-        self._opened = False
-        self._there = asyncio.Event()
+        self._opened = asyncio.Event()
         self._uncounted: Counter[tuple[str, int]] = Counter()
         self._models: dict[str, RemoteModel] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -105,10 +104,11 @@ class RemoteModels:
         while (frame := await frames.read(reader)) is not None:
             head, blob = frame
             if "models" in head:
-                self._opened = head["opened"]
-                if self._opened:
+                if head["opened"]:
                     self.ready.set()
-                    self._there.set()
+                    self._opened.set()
+                else:
+                    self._opened.clear()
                 self._models = {one["name"]: self._told(one) for one in head["models"]}
             elif (waiting := self._waiting.pop(head["id"], None)) is not None and not waiting.done():
                 if "error" in head:
@@ -123,8 +123,8 @@ class RemoteModels:
     def _lost(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer, self._opened = None, False
-        self._there.clear()
+        self._writer = None
+        self._opened.clear()
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if not one.done():
@@ -151,7 +151,7 @@ class RemoteModels:
         """Raise NotReady while models are loading, or the server is closing."""
         if self.closing:
             raise NotReady("the server is shutting down.", hint="send the request to another one")
-        if not self._opened:
+        if not self._opened.is_set():
             raise NotReady("the model is still loading.", hint="try again when GET /ping answers 200")
 
     def all(self) -> list[Described]:
@@ -184,11 +184,11 @@ class RemoteModels:
 
     async def returned(self, timeout: float) -> None:
         """Wait for the other process where it was there once: it is started again, or this one is."""
-        if self._opened or self.closing or not (self._again or self.ready.is_set()):
+        if self._opened.is_set() or self.closing or not (self._again or self.ready.is_set()):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout, RETURN_SECONDS)):
-                await self._there.wait()
+                await self._opened.wait()
 
     def count(self, path: str, status: int, times: int = 1) -> None:
         """Count requests, also while nobody is there to be told."""
