@@ -109,6 +109,15 @@ def refuse_filled(path: Path, *, replace: bool = False) -> None:
         )
 
 
+def refuse_others(path: Path, mark: str, kind: str, *, replace: bool) -> None:
+    """Raise OutputError as `refuse_filled` does, and for a filled folder that is no `kind`: without the file `mark`."""
+    refuse_filled(path, replace=replace)
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+        raise OutputError(
+            f"{path} is not a {kind}, so --overwrite does not replace it.", hint="choose another place with --out"
+        )
+
+
 def unwritten(path: Path, error: OSError) -> OutputError:
     """Return the error that says that a path could not be written, and what helps."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}

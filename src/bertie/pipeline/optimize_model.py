@@ -105,9 +105,7 @@ def _refuse_other_folders(request: Request) -> None:
     model, out = request.model.resolve(), request.out.resolve()
     if out in {model, model / "bundle"} or out in model.parents:
         raise OutputError(f"{request.out} holds the model itself, which stays as it is.", hint=ELSEWHERE)
-    disk.refuse_filled(request.out, replace=request.overwrite)
-    if request.out.is_dir() and any(request.out.iterdir()) and not (request.out / FILE).is_file():
-        raise OutputError(f"{request.out} is not a bundle, so --overwrite does not replace it.", hint=ELSEWHERE)
+    disk.refuse_others(request.out, FILE, "bundle", replace=request.overwrite)
 
 
 def _wanted(names: str) -> list[Candidate]:

@@ -12,7 +12,7 @@ from bertie import disk
 from bertie.config import DataSettings
 from bertie.data.check import describe
 from bertie.data.examples import Examples, read
-from bertie.errors import BundleDamaged, BundleNotFound, OutputError, UsageError
+from bertie.errors import BundleDamaged, BundleNotFound, UsageError
 from bertie.pipeline.lesson import Lesson
 from bertie.pipeline.load_data import Splits
 from bertie.settings import Settings
@@ -72,11 +72,7 @@ def refuse_other_folders(request: Request) -> None:
     """Raise OutputError where something is that --overwrite was not given for, or that is no run at all."""
     if request.again and (request.out / "data.json").is_file():
         return
-    disk.refuse_filled(request.out, replace=request.overwrite)
-    if request.out.is_dir() and any(request.out.iterdir()) and not (request.out / "data.json").is_file():
-        raise OutputError(
-            f"{request.out} is not a run, so --overwrite does not replace it.", hint="choose another place with --out"
-        )
+    disk.refuse_others(request.out, "data.json", "run", replace=request.overwrite)
 
 
 def begun(request: Request, job: Job) -> bool:
